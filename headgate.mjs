@@ -1,0 +1,44 @@
+#!/usr/bin/env node
+// The command `headgate`. Plain JavaScript that runs on any Node from 20: it finds the Node that the
+// lockfile pins and hands over to it, because the programs are TypeScript run by type stripping.
+import { spawn } from 'node:child_process'
+import { createRequire } from 'node:module'
+
+const pinned = '24.21.0'
+
+if (process.versions.node === pinned || process.env.HEADGATE_NODE === 'any') {
+  const { main } = await import('./shared/command.ts')
+  const agent = () => import('./agent/main.ts')
+  const collector = () => import('./collector/main.ts')
+  const simulator = () => import('./firmware-sim/main.ts')
+  await main(process.argv.slice(2), {
+    up: {
+      load: simulator,
+      about: 'run the whole of it on this machine: broker, devices, agent, collector',
+    },
+    agent: { load: agent, about: 'take readings from MQTT, keep them, forward them' },
+    collector: { load: collector, about: 'take batches from agents into the stream log' },
+    sim: { load: simulator, about: 'play sensors: replay recorded traces over MQTT' },
+    log: { load: collector, about: 'read and check the stream log' },
+    outbox: { load: agent, about: "look into a stopped agent's outbox" },
+    broker: { load: simulator, about: 'run a small MQTT broker, as `up` uses it' },
+  })
+} else {
+  const name = `node-${process.platform}-${process.arch}`
+  let node
+  try {
+    node = createRequire(import.meta.url).resolve(`${name}/bin/node`)
+  } catch {
+    process.stderr.write(
+      `headgate: Node ${pinned} is missing for ${process.platform} ${process.arch}: run "npm ci" in the project ` +
+        'without --omit=optional (supported: linux x64 and arm64)\n',
+    )
+    process.exit(1)
+  }
+  const child = spawn(node, [import.meta.filename, ...process.argv.slice(2)], { stdio: 'inherit' })
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => child.kill(signal))
+  child.on('exit', (code, signal) => {
+    if (signal) process.kill(process.pid, signal)
+    else process.exit(code ?? 1)
+  })
+}
