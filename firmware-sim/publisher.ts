@@ -1,0 +1,398 @@
+import { readFileSync } from 'node:fs'
+import { connect as connectPlain, isIP, type Socket } from 'node:net'
+import { connect as connectTls } from 'node:tls'
+import {
+  generate,
+  type IConnackPacket,
+  type IConnectPacket,
+  type Packet,
+  parser,
+} from 'mqtt-packet'
+import { UserError } from '../shared/failure.ts'
+import type { Clock, Random } from '../shared/ports.ts'
+
+export interface PublisherOptions {
+  /** `mqtt://host:port` or `mqtts://host:port`. */
+  url: string
+  qos: 0 | 1
+  /** CA certificates in PEM; the system's where undefined. */
+  caFile?: string | undefined
+  username?: string | undefined
+  password?: string | undefined
+  /** How long to go on without a connection, ms. */
+  giveUpMs: number
+  clock: Clock
+  random: Random
+  /** Told once for every time that the broker is lost or cannot be reached. */
+  onTrouble?: (message: string) => void
+}
+
+interface InFlight {
+  topic: string
+  payload: string
+  /** It has been on a wire, so it goes out with DUP from now on. */
+  tried: boolean
+}
+
+/** Most PUBLISH packets without their PUBACK. */
+const window = 1000
+const baseDelayMs = 250
+const maxDelayMs = 5000
+/** A broker that has not answered by then is tried anew. */
+const connectTimeoutMs = 10_000
+/** A connection that lasted so long was a good one: the waits between tries start over. */
+const stableMs = 60_000
+const goodbyeMs = 1000
+
+/**
+ * An MQTT 3.1.1 client that publishes as fast as the broker acknowledges. What is not acknowledged is
+ * kept, and sent again with DUP, in order, on the next connection. It asks for no keepalive: a broker that
+ * holds its acknowledgements back must not lose the connection for it.
+ * Invariant: at most `window` messages are in flight.
+ */
+export class Publisher implements AsyncDisposable {
+  sent = 0
+  acknowledged = 0
+  resent = 0
+  readonly #options: PublisherOptions
+  readonly #target: Target
+  readonly #clientId: string
+  /** Established, so that it can be published on. */
+  #socket: Socket | undefined
+  /** Drops the connection under way, established or not. */
+  #drop: () => void = () => {}
+  /** By packet id, in order of publishing. */
+  readonly #inFlight = new Map<number, InFlight>()
+  #nextId = 1
+  #corked = false
+  /** Resolvers of whoever waits for room, an acknowledgement, a connection or the end. */
+  #waiting: (() => void)[] = []
+  #failure: Error | undefined
+  #ending = false
+  readonly #running: Promise<void>
+
+  private constructor(options: PublisherOptions) {
+    this.#options = options
+    this.#target = parseTarget(options)
+    this.#clientId = `headgate-sim-${Buffer.from(options.random.bytes(6)).toString('hex')}`
+    this.#running = this.#run()
+  }
+
+  /** Resolves once connected. @throws UserError when that cannot be, or not before `giveUpMs` */
+  static async open(options: PublisherOptions, signal: AbortSignal): Promise<Publisher> {
+    const publisher = new Publisher(options)
+    while (!publisher.#socket && !publisher.#failure && !signal.aborted)
+      await publisher.#change(signal)
+    if (publisher.#failure) throw publisher.#failure
+    return publisher
+  }
+
+  get inFlight(): number {
+    return this.#inFlight.size
+  }
+
+  /** Resolves when a message may be published; undefined when that is now. */
+  room(signal: AbortSignal): Promise<void> | undefined {
+    return this.#hasRoom() ? undefined : this.#untilRoom(signal)
+  }
+
+  publish(topic: string, payload: string): void {
+    if (!this.#hasRoom()) throw new RangeError('no room for another message')
+    this.sent++
+    if (this.#options.qos === 0) {
+      this.#write({ cmd: 'publish', topic, payload, qos: 0, dup: false, retain: false })
+      return
+    }
+    while (this.#inFlight.has(this.#nextId)) this.#nextId = (this.#nextId % 65535) + 1
+    const messageId = this.#nextId
+    this.#nextId = (messageId % 65535) + 1
+    const message = { topic, payload, tried: false }
+    this.#inFlight.set(messageId, message)
+    this.#send(messageId, message)
+  }
+
+  /** Resolves when all is acknowledged (QoS 0: handed to the network), or at the signal. */
+  async drained(signal: AbortSignal): Promise<void> {
+    for (;;) {
+      if (this.#failure) throw this.#failure
+      const pending = this.#inFlight.size > 0 || (this.#socket?.writableLength ?? 0) > 0
+      if (!pending || signal.aborted) return
+      await this.#change(signal)
+    }
+  }
+
+  /** Says goodbye; safe to call twice. What is in flight is not waited for. */
+  async close(): Promise<void> {
+    this.#ending = true
+    const cancel = this.#options.clock.timer(goodbyeMs, () => this.#drop())
+    if (this.#socket) this.#socket.end(generate({ cmd: 'disconnect' }))
+    else this.#drop()
+    this.#notify()
+    await this.#running
+    cancel()
+  }
+
+  [Symbol.asyncDispose] = () => this.close()
+
+  #hasRoom(): boolean {
+    return (
+      this.#socket !== undefined && !this.#socket.writableNeedDrain && this.#inFlight.size < window
+    )
+  }
+
+  async #untilRoom(signal: AbortSignal): Promise<void> {
+    while (!this.#hasRoom()) {
+      if (this.#failure) throw this.#failure
+      signal.throwIfAborted()
+      await this.#change(signal)
+    }
+  }
+
+  /** Resolves at the next event on the connection, or at the signal. */
+  #change(signal: AbortSignal): Promise<void> {
+    return new Promise((resolve) => {
+      const done = () => {
+        signal.removeEventListener('abort', done)
+        resolve()
+      }
+      signal.addEventListener('abort', done, { once: true })
+      this.#waiting.push(done)
+    })
+  }
+
+  #notify(): void {
+    const waiting = this.#waiting
+    this.#waiting = []
+    for (const resolve of waiting) resolve()
+  }
+
+  #send(messageId: number, message: InFlight): void {
+    if (!this.#socket) return
+    const { topic, payload, tried } = message
+    if (tried) this.resent++
+    message.tried = true
+    this.#write({ cmd: 'publish', topic, payload, qos: 1, dup: tried, retain: false, messageId })
+  }
+
+  /** Gathers what is written within one turn of the loop into one system call. */
+  #write(packet: Packet): void {
+    const socket = this.#socket
+    if (!socket) return
+    if (!this.#corked) {
+      this.#corked = true
+      socket.cork()
+      setImmediate(() => {
+        this.#corked = false
+        socket.uncork()
+      })
+    }
+    socket.write(generate(packet))
+  }
+
+  /** Connects, and connects again, until the end or until it has been without a broker for too long. */
+  async #run(): Promise<void> {
+    const { clock, random, giveUpMs, onTrouble } = this.#options
+    let attempt = 0
+    let lastConnectedMs = clock.monotonicMs()
+    while (!this.#ending) {
+      let reason: string
+      const startMs = clock.monotonicMs()
+      try {
+        reason = (await this.#session()) ?? 'closed the connection'
+        lastConnectedMs = clock.monotonicMs()
+        if (lastConnectedMs - startMs >= stableMs) attempt = 0
+      } catch (error) {
+        if (error instanceof UserError) {
+          this.#fail(error)
+          return
+        }
+        reason = describe(error)
+      }
+      if (this.#ending) break
+      const withoutMs = clock.monotonicMs() - lastConnectedMs
+      const where = this.#target.label
+      if (withoutMs >= giveUpMs) {
+        const advice = 'is one running there? Start one with "headgate broker", or check --broker'
+        this.#fail(
+          new UserError(
+            `broker ${where}: ${reason}; no connection for ${Math.round(withoutMs / 1000)} s: ${advice}`,
+          ),
+        )
+        return
+      }
+      const limit = giveUpMs === Number.POSITIVE_INFINITY ? '' : ` for up to ${giveUpMs / 1000} s`
+      if (withoutMs === 0 || attempt === 0)
+        onTrouble?.(`broker ${where}: ${reason}; trying again${limit}`)
+      // The first try is at once.
+      const ceilingMs = attempt === 0 ? 0 : Math.min(maxDelayMs, baseDelayMs * 2 ** attempt)
+      attempt++
+      await this.#pause(Math.min(random.uniform() * ceilingMs, giveUpMs - withoutMs))
+    }
+  }
+
+  #pause(ms: number): Promise<void> {
+    return new Promise((resolve) => {
+      const cancel = this.#options.clock.timer(ms, resolve)
+      // Whatever ends the publisher ends the wait.
+      const check = () => {
+        if (!this.#ending) return void this.#waiting.push(check)
+        cancel()
+        resolve()
+      }
+      this.#waiting.push(check)
+    })
+  }
+
+  #fail(error: Error): void {
+    this.#failure = error
+    this.#notify()
+  }
+
+  /**
+   * One connection, from dialling to its end.
+   *
+   * @returns why it ended, when it had been established
+   * @throws UserError when trying again cannot help, another error when it can
+   */
+  #session(): Promise<string | undefined> {
+    const { promise, resolve, reject } = Promise.withResolvers<string | undefined>()
+    const socket = this.#target.dial()
+    let established = false
+    let problem: unknown
+    const stop = (error: unknown) => {
+      problem ??= error
+      socket.destroy()
+    }
+    const cancelTimeout = this.#options.clock.timer(connectTimeoutMs, () =>
+      stop(new Error(`no answer within ${connectTimeoutMs / 1000} s`)),
+    )
+    const incoming = parser({ protocolVersion: 4 })
+    incoming.on('packet', (packet) => {
+      if (packet.cmd === 'connack') {
+        const refusal = refusalOf(packet)
+        if (refusal) return stop(refusal)
+        established = true
+        cancelTimeout()
+        this.#socket = socket
+        for (const [messageId, message] of this.#inFlight) this.#send(messageId, message)
+      } else if (packet.cmd === 'puback' && this.#inFlight.delete(packet.messageId!)) {
+        this.acknowledged++
+      }
+    })
+    incoming.on('error', (error) => stop(new Error(`no MQTT broker (${error.message})`)))
+    socket.setNoDelay(true).setKeepAlive(true, 15_000)
+    socket.on(this.#target.secure ? 'secureConnect' : 'connect', () =>
+      socket.write(generate(this.#connectPacket())),
+    )
+    socket.on('data', (bytes) => {
+      incoming.parse(bytes)
+      this.#notify()
+    })
+    socket.on('drain', () => this.#notify())
+    socket.on('error', (error) => {
+      problem ??= certificateProblem(error) ?? error
+    })
+    socket.on('close', () => {
+      cancelTimeout()
+      if (this.#socket === socket) this.#socket = undefined
+      this.#corked = false
+      this.#notify()
+      if (problem instanceof UserError || !established)
+        reject(problem ?? new Error('closed the connection before answering'))
+      else resolve(problem === undefined ? undefined : describe(problem))
+    })
+    this.#drop = () => stop(undefined)
+    return promise
+  }
+
+  #connectPacket(): IConnectPacket {
+    const { username, password } = this.#options
+    return {
+      cmd: 'connect',
+      protocolId: 'MQTT',
+      protocolVersion: 4,
+      clientId: this.#clientId,
+      clean: true,
+      keepalive: 0,
+      ...(username === undefined ? {} : { username }),
+      ...(password === undefined ? {} : { password: Buffer.from(password) }),
+    }
+  }
+}
+
+interface Target {
+  label: string
+  secure: boolean
+  dial(): Socket
+}
+
+/** @throws UserError for an address that cannot be used */
+function parseTarget({ url, caFile }: PublisherOptions): Target {
+  const parsed = URL.parse(url)
+  const secure = parsed?.protocol === 'mqtts:'
+  if (!parsed || parsed.hostname === '' || !(secure || parsed.protocol === 'mqtt:'))
+    throw new UserError(
+      `--broker takes an address such as mqtt://127.0.0.1:1883 or mqtts://host:8883, not "${url}"`,
+      { exitCode: 2 },
+    )
+  const host = parsed.hostname.replace(/^\[|\]$/g, '')
+  const port = Number(parsed.port || (secure ? 8883 : 1883))
+  const label = `${parsed.protocol}//${parsed.hostname}:${port}`
+  if (!secure) return { label, secure, dial: () => connectPlain({ host, port }) }
+  let ca: string | undefined
+  try {
+    ca = caFile === undefined ? undefined : readFileSync(caFile, 'utf8')
+  } catch (cause) {
+    const { code } = cause as NodeJS.ErrnoException
+    throw new UserError(`${caFile}: cannot be read (${code}): check --ca`, { exitCode: 2, cause })
+  }
+  return {
+    label,
+    secure,
+    // An address has no server name (RFC 6066); its certificate is checked all the same.
+    dial: () =>
+      connectTls({
+        host,
+        port,
+        ...(isIP(host) ? {} : { servername: host }),
+        ...(ca ? { ca } : {}),
+      }),
+  }
+}
+
+function refusalOf({ returnCode }: IConnackPacket): Error | undefined {
+  switch (returnCode) {
+    case 0:
+      return undefined
+    case 4:
+      return new UserError('the broker refuses this user or password: check --username, --password')
+    case 5:
+      return new UserError(
+        'the broker lets nobody in without permission: give --username and --password',
+      )
+    default:
+      return new Error(`refused the connection (return code ${returnCode})`)
+  }
+}
+
+/** A certificate that does not hold will not hold at the next try either. */
+function certificateProblem(error: NodeJS.ErrnoException): UserError | undefined {
+  if (!/CERT|SIGNATURE|SIGNED|ERR_TLS/.test(error.code ?? '')) return undefined
+  return new UserError(
+    `the broker's certificate does not hold: ${error.message} (${error.code}): check --ca and the host name`,
+    { cause: error },
+  )
+}
+
+function describe(error: unknown): string {
+  const { code, message } = error as NodeJS.ErrnoException
+  switch (code) {
+    case 'ECONNREFUSED':
+      return 'nothing listens there (ECONNREFUSED)'
+    case 'ENOTFOUND':
+    case 'EAI_AGAIN':
+      return `its name is not known (${code})`
+    default:
+      return message || code || 'lost'
+  }
+}
