@@ -2,16 +2,15 @@ import { readFile } from 'node:fs/promises'
 import { dirname, isAbsolute, resolve } from 'node:path'
 import { parseDocument } from 'yaml'
 import { z } from 'zod'
+import { describe, expecting, type Problem, words } from './config-problem.ts'
+import { placeFiles } from './config-schema.ts'
 import { UserError } from './failure.ts'
+
+export type { Problem } from './config-problem.ts'
+export { filePath } from './config-schema.ts'
 
 /** Largest configuration file, bytes. */
 const maxFileBytes = 1024 * 1024
-
-export interface Problem {
-  /** Path into the document, such as `uplink.retry.base`; empty for the document itself. */
-  path: string
-  message: string
-}
 
 /** A configuration that must not run: every problem at once, each with its path. */
 export class ConfigFailure extends UserError {
@@ -79,49 +78,86 @@ export function parseConfig<Schema extends z.ZodType>(
     throw new ConfigFailure(options.file, [{ path: '', message: (cause as Error).message }])
   }
   const problems: Problem[] = []
-  const substituted = substitute(plain, options.environment ?? {}, [], problems)
-  const result = schema.safeParse(substituted)
-  if (!result.success) for (const issue of result.error.issues) problems.push(...describe(issue))
+  const substituted = new Set<string>()
+  const given = substitute(plain, options.environment ?? {}, [], { problems, substituted })
+  let result = schema.safeParse(given, { error: words })
+  if (!result.success && retype(given, result.error.issues, substituted))
+    result = schema.safeParse(given, { error: words })
+  if (!result.success) {
+    const named = new Set(problems.map(({ path }) => path))
+    const described = describe(result.error.issues, schema)
+    problems.push(...described.filter(({ path }) => !named.has(path)))
+  }
   if (problems.length > 0 || !result.success) throw new ConfigFailure(options.file, problems)
-  return deepFreeze(result.data)
+  const place = (path: string) => relativeTo(options.file, path)
+  return deepFreeze(placeFiles(schema, result.data, place) as z.output<Schema>)
 }
 
-function describe(issue: z.core.$ZodIssue): Problem[] {
-  const path = issue.path.map(String)
-  if (issue.code === 'unrecognized_keys')
-    return issue.keys.map((key) => ({ path: [...path, key].join('.'), message: 'unknown key' }))
-  return [{ path: path.join('.'), message: issue.message }]
+/**
+ * An environment variable is text; where the schema wants a number or a boolean, it becomes one. Changes
+ * `given` and says whether it did.
+ */
+function retype(
+  given: unknown,
+  issues: readonly z.core.$ZodIssue[],
+  substituted: ReadonlySet<string>,
+  before: readonly PropertyKey[] = [],
+): boolean {
+  let changed = false
+  for (const issue of issues) {
+    const path = [...before, ...issue.path]
+    if (issue.code === 'invalid_union')
+      for (const branch of issue.errors)
+        changed = retype(given, branch, substituted, path) || changed
+    if (issue.code !== 'invalid_type' || !substituted.has(JSON.stringify(path.map(String))))
+      continue
+    const holder = path.slice(0, -1).reduce((inside, key) => inside[key] as Tree, given as Tree)
+    const key = path.at(-1)!
+    const typed = typeof holder[key] === 'string' ? retyped(holder[key], issue.expected) : undefined
+    if (typed === undefined) continue
+    holder[key] = typed
+    changed = true
+  }
+  return changed
 }
 
+type Tree = Record<PropertyKey, unknown>
+
+function retyped(text: string, expected: string): number | boolean | undefined {
+  if (expected === 'boolean') return text === 'true' ? true : text === 'false' ? false : undefined
+  return /^-?\d+(?:\.\d+)?$/.test(text) ? Number(text) : undefined
+}
+
+/** Puts environment variables into every string; `found` gathers problems and the paths that changed. */
 function substitute(
   value: unknown,
   environment: NodeJS.ProcessEnv,
   path: string[],
-  problems: Problem[],
+  found: { problems: Problem[]; substituted: Set<string> },
 ): unknown {
   if (typeof value === 'string')
-    return value.replace(
-      /\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}/g,
-      (_, name: string, fallback?: string) => {
-        // As in a shell: the default also stands in for an empty variable.
-        const found = environment[name] || fallback
-        if (found !== undefined) return found
-        problems.push({
-          path: path.join('.'),
-          message: `environment variable ${name} is not set (give a default: \${${name}:-…})`,
-        })
+    return value.replace(/\$\{([^}]*)\}/g, (written, inside: string) => {
+      found.substituted.add(JSON.stringify(path))
+      const complain = (message: string) => {
+        found.problems.push({ path: path.join('.'), message })
         return ''
-      },
-    )
+      }
+      const [, name, fallback] = /^([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?$/s.exec(inside) ?? []
+      if (name === undefined)
+        return complain(`${written} is no variable: write \${NAME} or \${NAME:-default}`)
+      // As in a shell: the default also stands in for an empty variable.
+      return (
+        (environment[name] || fallback) ??
+        complain(`environment variable ${name} is not set (give a default: \${${name}:-…})`)
+      )
+    })
   if (Array.isArray(value))
-    return value.map((item, index) =>
-      substitute(item, environment, [...path, String(index)], problems),
-    )
+    return value.map((item, index) => substitute(item, environment, [...path, `${index}`], found))
   if (typeof value === 'object' && value !== null)
     return Object.fromEntries(
       Object.entries(value).map(([key, item]) => [
         key,
-        substitute(item, environment, [...path, key], problems),
+        substitute(item, environment, [...path, key], found),
       ]),
     )
   return value
@@ -170,6 +206,14 @@ export function parseSize(text: string): number | undefined {
     : undefined
 }
 
+/** Schema of a text that `problemOf` finds nothing wrong with; what it says continues "this …". */
+export function text(problemOf: (given: string) => string | undefined) {
+  return z.string().superRefine((given, context) => {
+    const message = problemOf(given)
+    if (message) context.addIssue({ code: 'custom', message })
+  })
+}
+
 interface Bounds {
   min: string
   max: string
@@ -190,7 +234,7 @@ function quantity(parse: (text: string) => number | undefined, what: string, bou
   if (min === undefined || max === undefined)
     throw new RangeError(`bad bounds ${bounds.min}, ${bounds.max}`)
   return z
-    .union([z.string(), z.number()], { error: `expected ${what}` })
+    .union([z.string(), z.number()], { error: expecting(what) })
     .transform((given, context) => {
       const parsed = parse(String(given))
       if (parsed === undefined)

@@ -1,10 +1,15 @@
+import { BoundedMap } from './bounded-map.ts'
+
 /**
  * A reading's value. Integers up to ±(2^53 − 1) and all other numbers are `number`; integers beyond,
  * up to 64 bits signed or unsigned, are `bigint`. `null` is a value: the sensor said that it has none.
  */
 export type Value = number | bigint | boolean | string | null
 
-/** What a reading belongs to. Made once by `SeriesTable` and shared: compare by identity. */
+/**
+ * What a reading belongs to. A `SeriesTable` gives the same object again while it remembers it; two
+ * objects of equal content may exist, so identity is a short cut and content decides.
+ */
 export interface Series {
   readonly device: string
   readonly metric: string
@@ -79,9 +84,17 @@ export const laneNumber: Record<Lane, number> = { urgent: 0, bulk: 1, quarantine
 export const streams = ['readings', 'alerts', 'quarantine', 'gaps', 'ledger'] as const
 export type Stream = (typeof streams)[number]
 
-/** Interns series, so that a series is one object and its hash is computed once. */
+/**
+ * Interns series, so that a series is one object, as a rule, and its hash is computed once. It forgets
+ * those not asked for longest, since names come from outside: who publishes can invent any number.
+ */
 export class SeriesTable {
-  readonly #known = new Map<string, Series>()
+  readonly #known: BoundedMap<string, Series>
+
+  /** @param capacity series remembered at least; at most twice as many are */
+  constructor(capacity = 50_000) {
+    this.#known = new BoundedMap(capacity)
+  }
 
   /** @param labels any order; kept sorted */
   intern(

@@ -11,6 +11,8 @@ export interface Message {
   duplicate: boolean
   /** 1 to 65,535; 0 for QoS 0. Means something only within the connection that delivered it. */
   packetId: number
+  /** Set where the payload was over the limit: `payload` is then its first 64 KiB. */
+  oversize?: { size: number; sha256: Uint8Array }
 }
 
 /** All that arrived while the last group was being committed, in order of arrival. */

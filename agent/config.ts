@@ -1,0 +1,110 @@
+import { z } from 'zod'
+import { filePath, loadConfig, type Problem, text } from '../shared/config.ts'
+import { decodeSchema, filtersMeet, topicFilter } from './decode/decode.ts'
+import { outboxSchema } from './outbox/outbox.ts'
+import { uplinkSchema } from './uplink/uplink.ts'
+
+// Until the source brings its own.
+const sourceSchema = z.looseObject({
+  url: z.string(),
+  topics: z.array(z.string()).min(1).optional(),
+})
+
+/** What a file must have to be an agent.yaml; docs/CONFIGURATION.md describes every key. */
+const agentSchema = z.strictObject({
+  /** The agent's name; the collector and the fleet know it by this. */
+  agent: text((name) =>
+    /^[A-Za-z0-9_-]{1,64}$/.test(name)
+      ? undefined
+      : 'a name is 1 to 64 letters, digits, _ or - (A-Z a-z 0-9)',
+  ),
+  /** Folder of the outbox. */
+  data: filePath(),
+  source: sourceSchema,
+  decode: decodeSchema,
+  filter: z.array(z.never()).default([]),
+  outbox: outboxSchema.prefault({}),
+  uplink: uplinkSchema,
+  metrics: z
+    .strictObject({
+      host: z.string().min(1).default('127.0.0.1'),
+      /** 0 takes a free port. */
+      port: z.int().min(0).max(65_535),
+    })
+    .optional(),
+})
+
+const sections = agentSchema.partial()
+/** Those parts of an agent.yaml that are there. */
+export type AgentSections = Readonly<z.output<typeof sections>>
+
+/** A whole agent.yaml, with the topics that its decode rules ask for where it names none. */
+export type AgentConfig = Readonly<
+  Omit<z.output<typeof agentSchema>, 'source'> & {
+    source: z.output<typeof sourceSchema> & { topics: string[] }
+  }
+>
+
+/** @throws ConfigFailure with every problem at once; UserError when the file cannot be read */
+export async function loadAgentConfig(
+  file: string,
+  environment: NodeJS.ProcessEnv = process.env,
+): Promise<AgentConfig> {
+  const config = await loadConfig(agentSchema, file, environment)
+  const topics = config.source.topics ?? [
+    ...new Set(config.decode.map(({ topic }) => topicFilter(topic))),
+  ]
+  return Object.freeze({
+    ...config,
+    source: Object.freeze({ ...config.source, topics }),
+  })
+}
+
+/** As `loadAgentConfig`, of a file that may leave parts out: what is there must be right. */
+export function loadAgentSections(
+  file: string,
+  environment: NodeJS.ProcessEnv = process.env,
+): Promise<AgentSections> {
+  return loadConfig(sections, file, environment)
+}
+
+/** What will run, but hardly as it was meant. */
+export function agentWarnings({ source, decode }: AgentConfig): Problem[] {
+  const warnings: Problem[] = []
+  const filters = decode.map(({ topic }) => topicFilter(topic))
+  // A shared subscription, `$share/<group>/<filter>`, delivers topics of the filter in it.
+  const topics = source.topics.map((topic) => topic.replace(/^\$share\/[^/]*\//, ''))
+  for (const [index, topic] of topics.entries())
+    if (!filters.some((filter) => filtersMeet(filter, topic)))
+      warnings.push({
+        path: `source.topics.${index}`,
+        message: 'no decode rule takes such topics: all of it would go into quarantine',
+      })
+  for (const [index, filter] of filters.entries()) {
+    const path = `decode.${index}.topic`
+    const first = filters.indexOf(filter)
+    if (first < index)
+      warnings.push({ path, message: `never used: decode.${first} takes the same topics first` })
+    else if (!topics.some((topic) => filtersMeet(filter, topic)))
+      warnings.push({ path, message: 'never used: source.topics asks for no such topics' })
+    if (/[+#]/.test(filter) && !decode[index]!.topic.includes('{'))
+      warnings.push({
+        path,
+        message: 'readings of all its topics fall into one series: write {device} for a level',
+      })
+  }
+  return warnings
+}
+
+/** One line on what a configuration does. */
+export function describeAgent({ agent, data, source, decode, uplink }: AgentConfig): string {
+  const rules = decode.length === 1 ? '1 decode rule' : `${decode.length} decode rules`
+  return (
+    `agent ${agent}: ${source.topics.join(', ')} from ${withoutPassword(source.url)}, ${rules}, ` +
+    `to ${withoutPassword(uplink.url)}, kept in ${data}`
+  )
+}
+
+function withoutPassword(url: string): string {
+  return url.replace(/^([a-z0-9+.-]+:\/\/)[^/@]*@/i, '$1')
+}
