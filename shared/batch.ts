@@ -1,16 +1,33 @@
-import type { Chain } from './chain.ts'
-import type { AdmittedReading, Lane } from './reading.ts'
+import { CborReader, CborWriter } from './batch/cbor.ts'
+import { invalid, WireFailure } from './batch/failure.ts'
+import { readHeader, writeHeader } from './batch/header.ts'
+import {
+  checkReadings,
+  maxReadings,
+  readingsRange,
+  readReadings,
+  writeReadings,
+} from './batch/readings.ts'
+import {
+  encodeRecord,
+  type GapReason,
+  readGap,
+  readRecords,
+  recordsRange,
+  writeGap,
+  writeRecords,
+} from './batch/records.ts'
+import { foldArrivals } from './batch/runs.ts'
+import { type Chain, ChainHasher } from './chain.ts'
+import { type AdmittedReading, type Lane, SeriesTable } from './reading.ts'
 
-/** Why declared sequences will never come. */
-export const gapReasons = [
-  'evicted',
-  'expired',
-  'thinned',
-  'refused',
-  'lost_corrupt',
-  'released',
-] as const
-export type GapReason = (typeof gapReasons)[number]
+export { type CborLimits, checkCbor } from './batch/cbor.ts'
+export { compress, type Encoding, encodings, inflate } from './batch/compression.ts'
+export { WireFailure, type WireFailureCode, wireFailures } from './batch/failure.ts'
+export { type GapReason, gapReasons } from './batch/records.ts'
+
+/** First element of a batch. A batch of a higher version is refused, of a lower one still read. */
+export const batchVersion = 1
 
 /**
  * What a lane carries, consecutive by sequence. An item covers `count` sequences; the first item of a
@@ -95,4 +112,227 @@ export interface Predecessor {
 export interface Batch {
   header: BatchHeader
   items: Item[]
+}
+
+/** What an encoded item says of itself, cheaply. */
+export interface ItemSummary {
+  kind: Item['kind']
+  /** Sequences that it covers. */
+  count: number
+  /** Earliest and latest time of its readings, or of what it declares gone; undefined where unknown. */
+  fromMs: number | undefined
+  toMs: number | undefined
+  /** Length of its encoding. */
+  bytes: number
+}
+
+const kinds = ['readings', 'records', 'gap'] as const
+const maxCount = Number.MAX_SAFE_INTEGER
+
+/**
+ * One item as one deterministic CBOR item: [kind, count, body].
+ *
+ * @throws RangeError for an item of none or of more than 50,000 readings, or a time beyond ±2^48 ms
+ */
+export function encodeItem(item: Item): Uint8Array {
+  const writer = new CborWriter(1024)
+  const count = itemCount(item)
+  if (!(count >= 1 && count <= (item.kind === 'gap' ? maxCount : maxReadings)))
+    throw new RangeError(`an item of ${count} ${item.kind}`)
+  writer.array(3)
+  writer.int(kinds.indexOf(item.kind))
+  writer.int(count)
+  if (item.kind === 'readings') writeReadings(writer, item.readings)
+  else if (item.kind === 'records') writeRecords(writer, item.records)
+  else writeGap(writer, item)
+  return writer.take()
+}
+
+/**
+ * @param table where series are looked up and kept; give one that lives as long as series are compared
+ * @throws WireFailure
+ */
+export function decodeItem(bytes: Uint8Array, table = new SeriesTable()): Item {
+  const reader = new CborReader(bytes)
+  const item = readItem(reader, table)
+  reader.end()
+  return item
+}
+
+/** Sequences that an item covers. */
+export function itemCount(item: Item): number {
+  if (item.kind === 'readings') return item.readings.length
+  if (item.kind === 'records') return item.records.length
+  return item.count
+}
+
+/**
+ * Reads only what the item says of itself: for bytes of our own, or that have been inspected.
+ *
+ * @throws WireFailure
+ */
+export function itemSummary(bytes: Uint8Array): ItemSummary {
+  const reader = new CborReader(bytes)
+  const { kind, count } = readItemHead(reader)
+  const range =
+    kind === 'readings'
+      ? readingsRange(reader)
+      : kind === 'records'
+        ? recordsRange(readRecords(reader, count))
+        : readGap(reader, count)
+  return { kind, count, fromMs: range.fromMs, toMs: range.toMs, bytes: bytes.length }
+}
+
+/**
+ * Joins neighbours of the same kind, so that what small items repeat is sent once. Gaps stay as they
+ * are. Arrivals of joined readings are coarsened to 100 ms; everything else is kept exactly.
+ */
+export function mergeItems(items: readonly Uint8Array[]): Uint8Array[] {
+  const table = new SeriesTable()
+  const merged: Uint8Array[] = []
+  for (let i = 0; i < items.length; ) {
+    const { kind, count } = readItemHead(new CborReader(items[i]!))
+    let end = i + 1
+    let total = count
+    while (end < items.length && kind !== 'gap') {
+      const next = readItemHead(new CborReader(items[end]!))
+      if (next.kind !== kind || total + next.count > maxReadings) break
+      total += next.count
+      end++
+    }
+    merged.push(end === i + 1 ? items[i]! : join(items.slice(i, end), table))
+    i = end
+  }
+  return merged
+}
+
+function join(items: readonly Uint8Array[], table: SeriesTable): Uint8Array {
+  const readings: AdmittedReading[] = []
+  const records: LaneRecord[] = []
+  for (const bytes of items) {
+    const item = decodeItem(bytes, table)
+    if (item.kind === 'readings') for (const reading of item.readings) readings.push(reading)
+    else if (item.kind === 'records') for (const record of item.records) records.push(record)
+  }
+  return readings.length > 0
+    ? encodeItem({ kind: 'readings', readings: foldArrivals(readings) })
+    : encodeItem({ kind: 'records', records })
+}
+
+/** The running hash behind an item. */
+export function chainItem(item: Item, from: Chain): Chain {
+  if (item.kind === 'gap') return item.after
+  const hasher = new ChainHasher(from)
+  if (item.kind === 'readings') for (const reading of item.readings) hasher.reading(reading)
+  else for (const record of item.records) hasher.record(encodeRecord(record))
+  return hasher.chain
+}
+
+/** A batch as chunks to be written one behind the other; items go out as they are, not decoded. */
+export function encodeBatch(header: BatchHeader, items: readonly Uint8Array[]): Uint8Array[] {
+  const writer = new CborWriter(256)
+  writer.array(3)
+  writer.int(batchVersion)
+  writeHeader(writer, header)
+  writer.array(items.length)
+  return [writer.take(), ...items]
+}
+
+/** @throws WireFailure; a batch that `inspectBatch` passes never does */
+export function decodeBatch(bytes: Uint8Array, table = new SeriesTable()): Batch {
+  const items: Item[] = []
+  const header = readBatch(bytes, (reader) => {
+    const item = readItem(reader, table)
+    items.push(item)
+    return { kind: item.kind, count: itemCount(item) }
+  })
+  return { header, items }
+}
+
+/**
+ * Checks everything that `decodeBatch` would, without building readings.
+ *
+ * @throws WireFailure
+ */
+export function inspectBatch(bytes: Uint8Array): { header: BatchHeader; items: ItemSummary[] } {
+  const items: ItemSummary[] = []
+  const header = readBatch(bytes, (reader) => {
+    const start = reader.at
+    const { kind, count } = readItemHead(reader)
+    const range =
+      kind === 'readings'
+        ? checkReadings(reader, count)
+        : kind === 'records'
+          ? recordsRange(readRecords(reader, count))
+          : readGap(reader, count)
+    const summary = {
+      kind,
+      count,
+      fromMs: range.fromMs,
+      toMs: range.toMs,
+      bytes: reader.at - start,
+    }
+    items.push(summary)
+    return summary
+  })
+  return { header, items }
+}
+
+/** A reading with its sequence. */
+export interface NumberedReading extends AdmittedReading {
+  sequence: number
+}
+
+/** The readings of a batch in sequence order, passing over records and gaps. @throws WireFailure */
+export function* batchReadings(
+  bytes: Uint8Array,
+  table = new SeriesTable(),
+): Generator<NumberedReading> {
+  const { header, items } = decodeBatch(bytes, table)
+  let sequence = header.first
+  for (const item of items) {
+    if (item.kind === 'readings')
+      for (const reading of item.readings) yield { ...reading, sequence: sequence++ }
+    else sequence += itemCount(item)
+  }
+}
+
+function readItemHead(reader: CborReader): { kind: Item['kind']; count: number } {
+  reader.array('item', 3, 3)
+  const kind = kinds[reader.int('item kind', 0, kinds.length - 1)]!
+  return { kind, count: reader.int('count', 1, kind === 'gap' ? maxCount : maxReadings) }
+}
+
+function readItem(reader: CborReader, table: SeriesTable): Item {
+  const { kind, count } = readItemHead(reader)
+  if (kind === 'readings') return { kind, readings: readReadings(reader, count, table) }
+  if (kind === 'records') return { kind, records: readRecords(reader, count) }
+  return { kind, ...readGap(reader, count) }
+}
+
+/** @param item reads one item and says what it is */
+function readBatch(
+  bytes: Uint8Array,
+  item: (reader: CborReader) => { kind: Item['kind']; count: number },
+): BatchHeader {
+  const reader = new CborReader(bytes)
+  reader.array('batch', 3, 3)
+  const version = reader.int('version', 0, Number.MAX_SAFE_INTEGER)
+  if (version !== batchVersion) throw new WireFailure('WIRE_VERSION', String(version))
+  const header = readHeader(reader)
+  const length = reader.array('items', 1, maxReadings)
+  let covered = 0
+  let carried = 0
+  for (let i = 0; i < length; i++) {
+    const { kind, count } = item(reader)
+    covered += count
+    if (kind !== 'gap') carried += count
+    // Few bytes can claim many readings, so that a body's size alone does not bound the work.
+    if (carried > maxReadings)
+      throw new WireFailure('WIRE_TOO_LARGE', `over ${maxReadings} readings`)
+  }
+  reader.end()
+  if (covered !== header.last - header.first + 1)
+    throw invalid(`items cover ${covered} sequences, not ${header.first} to ${header.last}`)
+  return header
 }

@@ -1,0 +1,75 @@
+import { ByteWriter } from './bytes.ts'
+import { invalid } from './failure.ts'
+import { VarintReader } from './varint.ts'
+
+/**
+ * Which series each reading belongs to, in sequence order. Devices report in rounds, so a series is
+ * expected to be followed by what followed it last time; where nothing has yet, by the first series not
+ * seen so far, or by series 0 when all have been. The column is: a run of readings that came as
+ * expected, the series that came instead, a run, a series …; a last run to the end is left out.
+ */
+export function orderColumn(seriesOf: Uint16Array, seriesCount: number): Uint8Array {
+  const column = new ByteWriter()
+  const order = new Expectation(seriesCount)
+  let run = 0
+  for (let i = 0; i < seriesOf.length; i++) {
+    const series = seriesOf[i]!
+    if (order.expected === series) run++
+    else {
+      column.varint(run)
+      column.varint(series)
+      run = 0
+    }
+    order.came(series)
+  }
+  return column.take()
+}
+
+/** @throws WireFailure unless there are `count` readings and every series has one */
+export function readOrder(bytes: Uint8Array, count: number, seriesCount: number): Uint16Array {
+  const column = new VarintReader(bytes, 'order')
+  const order = new Expectation(seriesCount)
+  const seriesOf = new Uint16Array(count)
+  let at = 0
+  while (at < count) {
+    const run = column.done ? count - at : column.next()
+    if (run > count - at) throw invalid('order: more than readings')
+    for (const end = at + run; at < end; at++) {
+      seriesOf[at] = order.expected
+      order.came(order.expected)
+    }
+    if (at === count) break
+    const series = column.next()
+    if (series >= seriesCount) throw invalid('order: no such series')
+    if (series > order.seen) throw invalid('order: series out of order of appearance')
+    seriesOf[at++] = series
+    order.came(series)
+  }
+  column.end()
+  if (order.seen !== seriesCount) throw invalid('order: a series without readings')
+  return seriesOf
+}
+
+class Expectation {
+  /** Series that the next reading is expected to belong to. */
+  expected = 0
+  /** Series that have appeared: 0 to `seen` − 1. */
+  seen = 0
+  readonly #seriesCount: number
+  /** Per series what followed it last, plus one; 0 where nothing has. */
+  readonly #next: Uint16Array
+  #last = 0
+
+  constructor(seriesCount: number) {
+    this.#seriesCount = seriesCount
+    this.#next = new Uint16Array(seriesCount)
+  }
+
+  came(series: number): void {
+    if (this.seen > 0) this.#next[this.#last] = series + 1
+    if (series === this.seen) this.seen++
+    this.#last = series
+    const next = this.#next[series]!
+    this.expected = next > 0 ? next - 1 : this.seen < this.#seriesCount ? this.seen : 0
+  }
+}

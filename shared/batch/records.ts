@@ -1,0 +1,146 @@
+import type { Gap, LaneRecord, RecordValue } from '../batch.ts'
+import { chainFromBytes, chainToBytes } from '../chain.ts'
+import { type CborReader, type CborValue, CborWriter } from './cbor.ts'
+import { invalid } from './failure.ts'
+import { maxTimeMs } from './times.ts'
+
+/** Why declared sequences will never come. */
+export const gapReasons = [
+  'evicted',
+  'expired',
+  'thinned',
+  'refused',
+  'lost_corrupt',
+  'released',
+] as const
+export type GapReason = (typeof gapReasons)[number]
+
+/** Records in one item. */
+export const maxRecords = 10_000
+const maxGapSeries = 1000
+const maxRecordDepth = 8
+
+/** Encodes one record; its bytes are what the running hash goes over. */
+export function encodeRecord(record: LaneRecord): Uint8Array {
+  const writer = new CborWriter()
+  if (record.type === 'quarantine') {
+    writer.array(8)
+    writer.text(record.type)
+    writer.text(record.topic)
+    writer.bytes(record.payload)
+    writer.int(record.size)
+    if (record.sha256) writer.bytes(record.sha256)
+    else writer.null()
+    writer.text(record.reason)
+    writer.int(record.arrival.wallMs)
+    writer.number(record.arrival.monotonicMs)
+  } else {
+    writer.array(2)
+    writer.text(record.type)
+    writer.value(record.content as CborValue)
+  }
+  return writer.take()
+}
+
+export function writeRecords(writer: CborWriter, records: readonly LaneRecord[]): void {
+  writer.array(records.length)
+  for (const record of records) writer.raw(encodeRecord(record))
+}
+
+export function readRecords(reader: CborReader, count: number): LaneRecord[] {
+  if (reader.array('records', count, count) > maxRecords) throw invalid('records: too many')
+  const records: LaneRecord[] = []
+  for (let i = 0; i < count; i++) records.push(readRecord(reader))
+  return records
+}
+
+/** Range of the arrivals of quarantined messages. */
+export function recordsRange(records: readonly LaneRecord[]): {
+  fromMs: number | undefined
+  toMs: number | undefined
+} {
+  let fromMs: number | undefined
+  let toMs: number | undefined
+  for (const record of records) {
+    if (record.type !== 'quarantine') continue
+    const { wallMs } = record.arrival
+    if (fromMs === undefined || wallMs < fromMs) fromMs = wallMs
+    if (toMs === undefined || wallMs > toMs) toMs = wallMs
+  }
+  return { fromMs, toMs }
+}
+
+function readRecord(reader: CborReader): LaneRecord {
+  const members = reader.array('record', 2, 8)
+  const type = reader.text('record type')
+  if (type === 'quarantine' && members === 8) {
+    return {
+      type,
+      topic: reader.text('topic'),
+      payload: reader.bytes('payload').slice(),
+      size: reader.int('size', 0, Number.MAX_SAFE_INTEGER),
+      sha256: reader.null() ? undefined : reader.bytes('sha256', 32).slice(),
+      reason: reader.text('reason'),
+      arrival: {
+        wallMs: reader.int('wallMs', -maxTimeMs, maxTimeMs),
+        monotonicMs: reader.number('monotonicMs'),
+      },
+    }
+  }
+  if ((type === 'alert' || type === 'clock') && members === 2) {
+    if (!reader.next('map')) throw invalid('record content: no map')
+    const content = reader.value() as { [key: string]: RecordValue }
+    checkContent(content, 1)
+    return { type, content }
+  }
+  throw invalid(`record: unknown type "${type}"`)
+}
+
+function checkContent(value: unknown, depth: number): void {
+  if (typeof value === 'bigint') throw invalid('record content: integer over 2^53')
+  if (typeof value !== 'object' || value === null) return
+  if (value instanceof Uint8Array) throw invalid('record content: bytes')
+  if (depth > maxRecordDepth) throw invalid('record content: nested too deep')
+  for (const member of Object.values(value)) checkContent(member, depth + 1)
+}
+
+/** A gap's body: reason, hash behind it, series concerned, from, to, whether the count is a lower bound. */
+export function writeGap(writer: CborWriter, gap: Gap): void {
+  writer.array(6)
+  writer.text(gap.reason)
+  writer.bytes(chainToBytes(gap.after))
+  writer.array(gap.series.length)
+  for (const { device, metric, count } of gap.series) {
+    writer.array(3)
+    writer.text(device)
+    writer.text(metric)
+    writer.int(count)
+  }
+  if (gap.fromMs === undefined) writer.null()
+  else writer.int(gap.fromMs)
+  if (gap.toMs === undefined) writer.null()
+  else writer.int(gap.toMs)
+  writer.boolean(gap.atLeast)
+}
+
+export function readGap(reader: CborReader, count: number): Gap {
+  reader.array('gap', 6, 6)
+  const reason = reader.text('gap reason') as GapReason
+  if (!gapReasons.includes(reason)) throw invalid(`gap: unknown reason "${reason}"`)
+  const after = chainFromBytes(reader.bytes('gap chain', 8))
+  const rows = reader.array('gap series', 0, maxGapSeries)
+  const series: Gap['series'] = []
+  for (let i = 0; i < rows; i++) {
+    reader.array('gap row', 3, 3)
+    series.push({
+      device: reader.text('device'),
+      metric: reader.text('metric'),
+      count: reader.int('count', 0, Number.MAX_SAFE_INTEGER),
+    })
+  }
+  const time = (what: string) =>
+    reader.null() ? undefined : reader.int(what, -maxTimeMs, maxTimeMs)
+  const fromMs = time('gap from')
+  const toMs = time('gap to')
+  return { count, reason, after, series, fromMs, toMs, atLeast: reader.boolean('at least') }
+}

@@ -1,0 +1,133 @@
+import type { Arrival } from '../reading.ts'
+import { ByteWriter } from './bytes.ts'
+import { invalid } from './failure.ts'
+import { maxTimeMs } from './times.ts'
+import { VarintReader } from './varint.ts'
+
+const maxQuality = 2 ** 31 - 1
+
+/** Pairs of a quality and how many readings in a row have it; a last run of good ones is left out. */
+export function qualityColumn(qualities: Int32Array): Uint8Array {
+  const column = new ByteWriter(16)
+  for (let i = 0; i < qualities.length; ) {
+    const start = i
+    const quality = qualities[start]!
+    while (i < qualities.length && qualities[i] === quality) i++
+    if (i === qualities.length && quality === 0) break
+    column.varint(quality)
+    column.varint(i - start)
+  }
+  return column.take()
+}
+
+export function readQualities(bytes: Uint8Array, count: number): Int32Array {
+  const column = new VarintReader(bytes, 'qualities')
+  const qualities = new Int32Array(count)
+  let at = 0
+  while (!column.done) {
+    const quality = column.next()
+    const run = column.next()
+    if (quality > maxQuality) throw invalid('qualities: over 31 bits')
+    if (run === 0 || run > count - at) throw invalid('qualities: a run that does not fit')
+    qualities.fill(quality, at, at + run)
+    at += run
+  }
+  return qualities
+}
+
+/**
+ * Triples, for readings in a row that arrived together: how many; monotonic time less that of the run
+ * before (0 for the first), signed, in units of 1/`perMs` ms; wall time less that of the run before
+ * (`from` for the first), less the difference of monotonic times in whole ms rounded down, signed.
+ */
+export interface ArrivalColumn {
+  /** 1, or 1000 where monotonic times have fractions of a millisecond; they are kept to 1 µs. */
+  perMs: number
+  runs: Uint8Array
+}
+
+export function arrivalColumn(arrivals: readonly Arrival[], from: number): ArrivalColumn {
+  let perMs = 1
+  let last: Arrival | undefined
+  for (const arrival of arrivals) {
+    if (arrival === last) continue
+    last = arrival
+    if (!Number.isInteger(arrival.monotonicMs)) perMs = 1000
+  }
+  const column = new ByteWriter(32)
+  let wall = from
+  let monotonic = 0
+  for (let i = 0; i < arrivals.length; ) {
+    const start = i
+    const arrival = arrivals[start]!
+    while (i < arrivals.length && sameArrival(arrivals[i]!, arrival)) i++
+    const units = Math.round(arrival.monotonicMs * perMs)
+    const difference = units - monotonic
+    column.varint(i - start)
+    column.signed(difference)
+    column.signed(arrival.wallMs - wall - Math.floor(difference / perMs))
+    wall = arrival.wallMs
+    monotonic = units
+  }
+  return { perMs, runs: column.take() }
+}
+
+function sameArrival(a: Arrival, b: Arrival): boolean {
+  return a === b || (a.wallMs === b.wallMs && a.monotonicMs === b.monotonicMs)
+}
+
+/** @throws WireFailure unless the runs cover `count` readings */
+export function readArrivals(
+  { perMs, runs }: ArrivalColumn,
+  count: number,
+  from: number,
+): { counts: number[]; arrivals: Arrival[] } {
+  const column = new VarintReader(runs, 'arrivals')
+  const counts: number[] = []
+  const arrivals: Arrival[] = []
+  let at = 0
+  let wallMs = from
+  let monotonic = 0
+  while (at < count) {
+    const run = column.next()
+    const difference = column.nextSigned()
+    monotonic += difference
+    wallMs += column.nextSigned() + Math.floor(difference / perMs)
+    if (run === 0 || run > count - at) throw invalid('arrivals: a run that does not fit')
+    if (Math.abs(wallMs) > maxTimeMs || Math.abs(monotonic) > 2 ** 51)
+      throw invalid('arrivals: out of range')
+    at += run
+    counts.push(run)
+    arrivals.push({ wallMs, monotonicMs: monotonic / perMs })
+  }
+  column.end()
+  return { counts, arrivals }
+}
+
+/** Readings that arrived less than this after the first of their run may be counted to it. */
+export const foldMs = 100
+
+/**
+ * Coarsens arrivals of merged items: one run for all within 100 ms, monotonic time in whole ms.
+ * Times of readings are never touched.
+ */
+export function foldArrivals<Reading extends { arrival: Arrival }>(
+  readings: readonly Reading[],
+): Reading[] {
+  let first: Arrival | undefined
+  let folded: Arrival = { wallMs: 0, monotonicMs: 0 }
+  return readings.map((reading) => {
+    const { arrival } = reading
+    if (!first || !near(arrival, first)) {
+      first = arrival
+      folded = { wallMs: arrival.wallMs, monotonicMs: Math.floor(arrival.monotonicMs) }
+    }
+    return { ...reading, arrival: folded }
+  })
+}
+
+function near(arrival: Arrival, first: Arrival): boolean {
+  const wall = arrival.wallMs - first.wallMs
+  const monotonic = arrival.monotonicMs - first.monotonicMs
+  return wall >= 0 && wall < foldMs && monotonic >= 0 && monotonic < foldMs
+}
