@@ -1,0 +1,128 @@
+import { existsSync, globSync, readFileSync } from 'node:fs'
+import { type AdmittedReading, SeriesTable } from '../../../shared/reading.ts'
+
+/**
+ * Readings as an agent would admit them: one MQTT message each, in order of arrival. The agent takes
+ * those that lie together in time as one group, with one arrival.
+ */
+export interface Source {
+  name: string
+  readings: AdmittedReading[]
+}
+
+const devices = 50
+const baseMs = 1_763_800_000_000
+
+/**
+ * 50 devices with 4 metrics each, once a second; random walks with two decimals. Each device has a phase
+ * of its own and a clock with some milliseconds of jitter; its four messages carry one time.
+ */
+export function plant(count: number): Source {
+  const random = generator(12345)
+  const gaussian = () => {
+    let sum = 0
+    for (let i = 0; i < 6; i++) sum += random()
+    return (sum - 3) * Math.SQRT2
+  }
+  const metrics = ['temp', 'hum', 'pres', 'vib']
+  const sigmas = [0.05, 0.2, 0.1, 0.3]
+  const table = new SeriesTable()
+  const series = Array.from({ length: devices }, (_, device) =>
+    metrics.map((metric) => table.intern(deviceName(device), metric)),
+  )
+  const state = Array.from({ length: devices }, () => [
+    20 + random() * 5,
+    50 + random() * 10,
+    1013 + random(),
+    1 + random(),
+  ])
+  const readings: AdmittedReading[] = []
+  for (let second = 0; readings.length < count; second++)
+    for (let device = 0; device < devices; device++) {
+      const sinceMs = second * 1000 + device * 17 + Math.round(gaussian() * 3)
+      const arrival = arrivalAt(sinceMs, random)
+      metrics.forEach((_, m) => {
+        const values = state[device]!
+        values[m]! += gaussian() * sigmas[m]! - (m === 3 ? (values[3]! - 1) * 0.2 : 0)
+        readings.push({
+          series: series[device]![m]!,
+          timeMs: baseMs + sinceMs,
+          timeNanos: 0,
+          value: Math.round(values[m]! * 100) / 100,
+          quality: 0,
+          arrival,
+        })
+      })
+    }
+  return { name: 'plant', readings: readings.slice(0, count) }
+}
+
+/**
+ * The recorded series, dealt to 50 devices: device i plays series i mod 23 from its row i · 997 on, round
+ * and round, with the times of the recording; all devices step together, once a second.
+ *
+ * @returns undefined where the data set is absent
+ */
+export function nab(count: number): Source | undefined {
+  const folder = new URL('../../../../shared/data/nab/data/', import.meta.url).pathname
+  const files = existsSync(folder) ? globSync('*/*.csv', { cwd: folder }).sort() : []
+  if (files.length === 0) return undefined
+  const traces = files.map((file) =>
+    readFileSync(folder + file, 'utf8')
+      .trim()
+      .split('\n')
+      .slice(1)
+      .map((row) => {
+        const [time, value] = row.split(',') as [string, string]
+        return { timeMs: Date.parse(`${time.replace(' ', 'T')}Z`), value: Number(value) }
+      }),
+  )
+  const random = generator(6789)
+  const table = new SeriesTable()
+  const readings: AdmittedReading[] = []
+  for (let step = 0; readings.length < count; step++)
+    for (let device = 0; device < devices; device++) {
+      const trace = traces[device % traces.length]!
+      const row = trace[(device * 997 + step) % trace.length]!
+      readings.push({
+        ...row,
+        series: table.intern(deviceName(device), 'value'),
+        timeNanos: 0,
+        quality: 0,
+        arrival: arrivalAt(step * 1000 + device * 2, random),
+      })
+    }
+  return { name: 'nab', readings: readings.slice(0, count) }
+}
+
+/** What the devices publish, one message a line. */
+export function jsonLines(readings: readonly AdmittedReading[]): Buffer {
+  const lines = readings.map(
+    ({ series, timeMs, value }) =>
+      `sensors/${series.device}/${series.metric} {"t":${timeMs},"v":${value}}\n`,
+  )
+  return Buffer.from(lines.join(''))
+}
+
+/** Two to four milliseconds on the way; the monotonic clock has microseconds. */
+function arrivalAt(sinceMs: number, random: () => number): AdmittedReading['arrival'] {
+  const elapsedUs = Math.round((sinceMs + 2 + 2 * random()) * 1000)
+  return {
+    wallMs: baseMs + Math.floor(elapsedUs / 1000),
+    monotonicMs: (86_400_000_000 + elapsedUs) / 1000,
+  }
+}
+
+function deviceName(device: number): string {
+  return `dev-${String(device).padStart(3, '0')}`
+}
+
+/** Uniform in [0, 1), the same on every run (mulberry32). */
+function generator(seed: number): () => number {
+  return () => {
+    seed = (seed + 0x6d2b79f5) | 0
+    let t = Math.imul(seed ^ (seed >>> 15), seed | 1)
+    t ^= t + Math.imul(t ^ (t >>> 7), t | 61)
+    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32
+  }
+}
