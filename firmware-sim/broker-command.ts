@@ -2,7 +2,7 @@ import { once } from 'node:events'
 import type { Command } from 'commander'
 import { stopSignal } from '../shared/command.ts'
 import { UserError } from '../shared/failure.ts'
-import { Broker } from './broker.ts'
+import { Broker, defaultLimits } from './broker.ts'
 
 interface Options {
   host: string
@@ -19,21 +19,34 @@ export function registerBroker(command: Command): void {
       'after',
       `
 MQTT 3.1.1 over TCP, for anybody who can reach the address. Sessions and what is queued for them are
-kept in memory: when the broker ends they are gone.
+kept in memory: when the broker ends they are gone. A session may be owed ${defaultLimits.maxMessages} messages; from then on
+publishers of QoS 1 are not acknowledged until it has taken some, or has been away for an hour, which
+ends it.
 
 Example:
   headgate broker --port 0 --json`,
     )
     .action(async (options: Options) => {
       const signal = stopSignal()
-      await using broker = await Broker.open(options)
+      await using broker = await Broker.open({
+        ...options,
+        onHold: (session, queued) =>
+          warn(`"${session}" has not taken ${queued} messages: publishers wait until it has`),
+      })
       process.stdout.write(
         options.json
           ? `${JSON.stringify({ url: broker.url })}\n`
           : `broker listens on ${broker.url}\n`,
       )
       if (!signal.aborted) await once(signal, 'abort')
+      const { queued } = broker
+      if (queued > 0)
+        warn(`ends with ${queued} messages that no subscriber has taken; they are gone`)
     })
+}
+
+function warn(message: string): void {
+  process.stderr.write(`headgate broker: ${message}\n`)
 }
 
 function parsePort(text: string): number {

@@ -1,0 +1,394 @@
+import { mkdir, mkdtemp, readFile, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join, resolve } from 'node:path'
+import type { Command } from 'commander'
+import { request } from 'undici'
+import { parse, stringify } from 'yaml'
+import { sleep } from '../shared/clock.ts'
+import { integerOption, repeated, stopSignal } from '../shared/command.ts'
+import { ask } from '../shared/control.ts'
+import { UserError } from '../shared/failure.ts'
+import { imbalance, type Ledger, ledgerWords } from '../shared/ledger.ts'
+import { systemClock } from '../shared/system.ts'
+import { Child } from './child.ts'
+import { CuttableLink } from './cuttable-link.ts'
+import type { SimReport } from './sim-command.ts'
+
+interface Options {
+  trace?: string[]
+  speed: string
+  untilDone?: boolean
+  outage?: number
+  data?: string
+  config?: string
+  json?: boolean
+}
+
+/** What of the running agent's status `up` looks at. */
+interface AgentStatus {
+  ledger: Ledger
+  totals: { derivedForwarded: number; quarantineForwarded: number }
+  lanes: Record<string, { sequences: number }>
+  source: { phase: string }
+  uplink: { state: { phase: string }; lastFailure?: string }
+}
+
+export interface StreamTotals {
+  readings: number
+  batches: number
+  bytes: number
+}
+
+/** What `up --json` prints. */
+export interface UpReport {
+  sent: number
+  ledger: Ledger
+  log: Record<string, StreamTotals>
+  balanced: boolean
+  elapsedMs: number
+}
+
+const agentName = 'gw-001'
+/** `--until-done` gives up when nothing has moved for so long, the outage apart. */
+const stuckAfterMs = 120_000
+
+export function registerUp(command: Command): void {
+  command
+    .option('--trace <file.csv...>', 'recorded traces to replay; may be repeated', repeated)
+    .option('--speed <n|max>', "times the recording's own pace, or max", '1')
+    .option('--until-done', 'end once everything sent is in the log; exit 0 only if all adds up')
+    .option(
+      '--outage <seconds>',
+      'cut the uplink for so long in mid-run',
+      integerOption('--outage', 1),
+    )
+    .option('--data <dir>', 'keep the data here; default: a fresh temporary folder')
+    .option('--config <agent.yaml>', "take the agent's filter and decode sections from here")
+    .option('--json', 'print the result as one JSON document')
+    .addHelpText(
+      'after',
+      `
+Starts an MQTT broker, a collector, an agent and simulated devices, each a process of its own, on free
+ports of this machine. Without --trace it plays an invented plant of 50 devices and, beside it, this
+machine's own load, memory and temperature. Ctrl-C stops it in order and prints the ledger.
+
+Examples:
+  headgate up
+  headgate up --trace machine_temperature.csv --speed max --until-done --outage 20`,
+    )
+    .action(run)
+}
+
+async function run(options: Options): Promise<void> {
+  const startMs = systemClock.monotonicMs()
+  const signal = stopSignal()
+  const data = resolve(options.data ?? (await mkdtemp(join(tmpdir(), 'headgate-up-'))))
+  await makeFolder(data)
+  say(`data in ${data}`)
+  const plant = await Plant.start(options, data, signal)
+  let report: UpReport
+  try {
+    if (options.untilDone) await plant.untilDone(signal)
+    else await plant.untilStopped(signal)
+    report = await plant.report(startMs)
+  } finally {
+    await plant.stop()
+  }
+  print(report, options)
+  if (options.untilDone && !report.balanced) process.exitCode = 1
+}
+
+/** The processes, and what can be asked of them. */
+class Plant {
+  readonly #children: Child[] = []
+  readonly #data: string
+  readonly #options: Options
+  #link!: CuttableLink
+  #devices: Child | undefined
+  #collectorUrl = ''
+  #last: AgentStatus | undefined
+
+  private constructor(options: Options, data: string) {
+    this.#options = options
+    this.#data = data
+  }
+
+  static async start(options: Options, data: string, signal: AbortSignal): Promise<Plant> {
+    const plant = new Plant(options, data)
+    try {
+      await plant.#start(signal)
+    } catch (error) {
+      await plant.stop()
+      throw error
+    }
+    return plant
+  }
+
+  async #start(signal: AbortSignal): Promise<void> {
+    const broker = this.#spawn('broker', ['broker', '--port', '0', '--json'])
+    const collectorData = join(this.#data, 'collector')
+    await makeFolder(collectorData)
+    const collectorConfig = join(this.#data, 'collector.yaml')
+    await writeFile(
+      collectorConfig,
+      stringify({
+        data: './collector',
+        http: { host: '127.0.0.1', port: 0 },
+        auth: { mode: 'open' },
+        log: { engine: 'embedded' },
+      }),
+    )
+    const collector = this.#spawn('collector', ['collector', 'run', '--config', collectorConfig])
+    const { url: brokerUrl } = JSON.parse(await broker.firstLine()) as { url: string }
+    this.#collectorUrl = await this.#collectorAddress(
+      collector,
+      join(collectorData, 'collector.json'),
+      signal,
+    )
+    const { hostname, port } = new URL(this.#collectorUrl)
+    this.#link = await CuttableLink.open({ host: hostname, port: Number(port) })
+
+    const agentConfig = join(this.#data, 'agent.yaml')
+    const sections = await agentSections(this.#options.config)
+    await writeFile(
+      agentConfig,
+      stringify({
+        agent: agentName,
+        data: './agent',
+        source: { url: brokerUrl },
+        ...sections,
+        uplink: { url: `http://127.0.0.1:${this.#link.port}`, retry: { base: '1s', max: '5s' } },
+      }),
+    )
+    const agent = this.#spawn('agent', ['agent', 'run', '--config', agentConfig])
+    await this.#until(
+      signal,
+      agent,
+      async () => (await this.#status())?.source.phase === 'connected',
+    )
+
+    const play = ['sim', '--broker', brokerUrl, '--speed', this.#options.speed, '--json']
+    const traces = this.#options.trace
+    const source = traces ? traces.flatMap((file) => ['--trace', file]) : ['--host-metrics']
+    this.#devices = this.#spawn('devices', [...play, ...source])
+  }
+
+  #spawn(name: string, args: string[]): Child {
+    const child = new Child(name, args, join(this.#data, `${name}.log`))
+    this.#children.push(child)
+    return child
+  }
+
+  /** Waits until `done`, looking ten times a second, or until the child ends. */
+  async #until(signal: AbortSignal, child: Child, done: () => Promise<boolean>): Promise<void> {
+    const watch = async () => {
+      while (!(await done())) await sleep(systemClock, 100, signal)
+    }
+    await Promise.race([watch(), child.failed()])
+  }
+
+  async #collectorAddress(collector: Child, file: string, signal: AbortSignal): Promise<string> {
+    let url: string | undefined
+    await this.#until(signal, collector, async () => {
+      const text = await readFile(file, 'utf8').catch(() => '')
+      const found = text ? (JSON.parse(text) as { url: string; pid: number }) : undefined
+      // A file left by an earlier run names another process.
+      if (found && found.pid === collector.pid) url = found.url
+      return url !== undefined
+    })
+    return url ?? ''
+  }
+
+  async #status(): Promise<AgentStatus | undefined> {
+    const text = await ask(join(this.#data, 'agent'), 'GET', '/status').catch(() => undefined)
+    if (text) this.#last = JSON.parse(text) as AgentStatus
+    return text ? this.#last : undefined
+  }
+
+  /** Cuts the uplink once it has carried something, and restores it. */
+  async #outage(signal: AbortSignal): Promise<void> {
+    const seconds = this.#options.outage
+    if (!seconds) return
+    await this.#link.firstAnswer
+    this.#link.cut()
+    say(`uplink cut for ${seconds} s`)
+    await sleep(systemClock, seconds * 1000, signal)
+    this.#link.restore()
+    say('uplink restored')
+  }
+
+  async untilStopped(signal: AbortSignal): Promise<void> {
+    const stopped = new Promise<void>((resolve) => {
+      if (signal.aborted) resolve()
+      signal.addEventListener('abort', () => resolve(), { once: true })
+    })
+    const end = new AbortController()
+    const watching = this.#watch(AbortSignal.any([signal, end.signal]))
+    const outage = this.#outage(signal).catch(() => {})
+    await Promise.race([stopped, ...this.#children.map((child) => child.failed())])
+    end.abort()
+    await watching
+    await outage
+  }
+
+  /**
+   * Waits until the devices have ended and nothing is on its way any more.
+   *
+   * @throws UserError when nothing moves for two minutes
+   */
+  async untilDone(signal: AbortSignal): Promise<void> {
+    const end = new AbortController()
+    const watching = this.#watch(AbortSignal.any([signal, end.signal]))
+    const outage = this.#outage(signal)
+    const parts = this.#children.filter((child) => child !== this.#devices)
+    try {
+      await Promise.race([this.#drained(signal, outage), ...parts.map((child) => child.failed())])
+    } finally {
+      end.abort()
+      await watching
+    }
+  }
+
+  async #drained(signal: AbortSignal, outage: Promise<void>): Promise<void> {
+    const devices = this.#devices
+    if (devices && (await devices.ended) !== 0)
+      throw new UserError(`the devices failed (log: ${devices.logFile})`)
+    const { acknowledged } = this.#simReport()
+    if (acknowledged > 0) await outage
+    let seen = ''
+    let seenMs = systemClock.monotonicMs()
+    for (;;) {
+      signal.throwIfAborted()
+      await ask(join(this.#data, 'agent'), 'POST', '/flush').catch(() => {})
+      const status = await this.#status()
+      if (status) {
+        const { ledger, lanes } = status
+        const waiting = Object.values(lanes).reduce((sum, { sequences }) => sum + sequences, 0)
+        const messages = ledger.received - ledger.deduplicated
+        if (messages >= acknowledged && ledger.buffered === 0 && waiting === 0) return
+        const now = JSON.stringify([ledger, waiting])
+        if (now !== seen) seenMs = systemClock.monotonicMs()
+        seen = now
+      }
+      if (systemClock.monotonicMs() - seenMs > stuckAfterMs)
+        throw new UserError(
+          `nothing has moved for ${stuckAfterMs / 1000} s: ${seen} (logs in ${this.#data})`,
+        )
+      await sleep(systemClock, 50, signal)
+    }
+  }
+
+  #simReport(): Pick<SimReport, 'sent' | 'acknowledged'> {
+    const output = this.#devices?.output
+    return output ? (JSON.parse(output) as SimReport) : { sent: 0, acknowledged: 0 }
+  }
+
+  /** Stops the devices, then reads the ledger and the log, which must agree. */
+  async report(startMs: number): Promise<UpReport> {
+    await this.#devices?.stop()
+    const status = (await this.#status()) ?? this.#last
+    if (!status) throw new UserError(`the agent does not answer (logs in ${this.#data})`)
+    const { statusCode, body } = await request(`${this.#collectorUrl}/v1/streams`)
+    if (statusCode !== 200)
+      throw new UserError(`the collector answers ${statusCode} (logs in ${this.#data})`)
+    const log = (await body.json()) as Record<string, StreamTotals>
+    const { ledger, totals } = status
+    const { sent, acknowledged } = this.#simReport()
+    const inLog = log.readings?.readings ?? 0
+    const agrees = inLog === ledger.forwarded + totals.derivedForwarded
+    const complete =
+      !this.#options.untilDone || ledger.received - ledger.deduplicated === acknowledged
+    return {
+      sent,
+      ledger,
+      log,
+      balanced: imbalance(ledger) === 0 && agrees && complete,
+      elapsedMs: Math.round(systemClock.monotonicMs() - startMs),
+    }
+  }
+
+  /** Keeps one line of figures current on a terminal. */
+  async #watch(signal: AbortSignal): Promise<void> {
+    const terminal = process.stderr.isTTY
+    let before: { received: number; forwarded: number; atMs: number } | undefined
+    while (!signal.aborted) {
+      const status = await this.#status()
+      if (status && terminal) {
+        const { received, forwarded, buffered, suppressed } = status.ledger
+        const atMs = systemClock.monotonicMs()
+        const rate = (now: number, then: number) =>
+          before ? Math.round(((now - then) * 1000) / (atMs - before.atMs)) : 0
+        const link = this.#link.isCut ? 'CUT' : status.uplink.state.phase
+        process.stderr.write(
+          `\r\u001b[Kreceived ${received} (${rate(received, before?.received ?? 0)}/s)  ` +
+            `forwarded ${forwarded} (${rate(forwarded, before?.forwarded ?? 0)}/s)  ` +
+            `buffered ${buffered}  suppressed ${suppressed}  uplink ${link}`,
+        )
+        before = { received, forwarded, atMs }
+      }
+      await sleep(systemClock, 500, signal).catch(() => {})
+    }
+    if (terminal) process.stderr.write('\r\u001b[K')
+  }
+
+  /** From the devices to the broker: each part outlives those that feed on it. */
+  async stop(): Promise<void> {
+    for (const child of [...this.#children].reverse()) await child.stop()
+    await this.#link?.[Symbol.asyncDispose]()
+  }
+}
+
+/** The sections that a user's agent.yaml may bring; by default what the simulator publishes is decoded. */
+async function agentSections(file: string | undefined): Promise<Record<string, unknown>> {
+  const standard = { decode: [{ topic: 'sensors/{device}/{metric}', format: 'json' }] }
+  if (!file) return standard
+  let text: string
+  try {
+    text = await readFile(file, 'utf8')
+  } catch (cause) {
+    throw new UserError(`${file}: cannot read it (${(cause as NodeJS.ErrnoException).code})`, {
+      cause,
+    })
+  }
+  const { decode, filter } = (parse(text) ?? {}) as { decode?: unknown; filter?: unknown }
+  return {
+    ...standard,
+    ...(decode !== undefined && { decode }),
+    ...(filter !== undefined && { filter }),
+  }
+}
+
+async function makeFolder(path: string): Promise<void> {
+  try {
+    await mkdir(path, { recursive: true })
+  } catch (cause) {
+    throw new UserError(
+      `${path}: cannot make the folder (${(cause as NodeJS.ErrnoException).code}): choose another --data`,
+      { cause },
+    )
+  }
+}
+
+function print(report: UpReport, { json }: Options): void {
+  if (json) {
+    process.stdout.write(`${JSON.stringify(report)}\n`)
+    return
+  }
+  const { sent, ledger, log, balanced, elapsedMs } = report
+  const lines = [
+    `sent ${sent} messages in ${(elapsedMs / 1000).toFixed(1)} s`,
+    'ledger',
+    ...ledgerWords.map((word) => `  ${word.padEnd(13)}${ledger[word]}`),
+    'log',
+    ...Object.entries(log).map(
+      ([stream, { readings, batches, bytes }]) =>
+        `  ${stream.padEnd(13)}${readings} in ${batches} batches, ${bytes} bytes`,
+    ),
+    balanced ? 'balanced' : 'NOT BALANCED',
+  ]
+  process.stdout.write(`${lines.join('\n')}\n`)
+}
+
+function say(message: string): void {
+  process.stderr.write(`headgate up: ${message}\n`)
+}
