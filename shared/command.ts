@@ -71,6 +71,12 @@ export function version(): string {
  */
 export function stopSignal(graceMs = 9000): AbortSignal {
   const controller = new AbortController()
+  // Under `up` the end of stdin is the end of the parent, however it ended.
+  if (process.env.HEADGATE_STOP_WITH_STDIN) {
+    process.stdin.once('end', () => process.kill(process.pid, 'SIGTERM'))
+    process.stdin.resume()
+    process.stdin.unref()
+  }
   for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
     process.on(name, () => {
       if (controller.signal.aborted) process.exit(1)

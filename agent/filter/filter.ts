@@ -2,18 +2,23 @@ import type { LaneRecord } from '../../shared/batch.ts'
 import type { AdmittedReading, Lane } from '../../shared/reading.ts'
 import type { StateChange } from '../state.ts'
 
+export interface Admission {
+  lane: Exclude<Lane, 'quarantine'>
+  reading: AdmittedReading
+  /** The filter made it itself (an aggregate): it balances apart from what was received. */
+  derived?: true
+}
+
 /** What the filter decided about a group of readings. */
 export interface Judgement {
   /** In order of admission; each with the lane that it travels in. */
-  admitted: { lane: Exclude<Lane, 'quarantine'>; reading: AdmittedReading }[]
+  admitted: Admission[]
   /** Alerts, which travel in the urgent lane. */
   records: LaneRecord[]
   suppressed: number
   absorbed: number
   /** Change in the number of readings held until a reduction decides; may be negative. */
   held: number
-  /** Admitted readings that the filter made itself (aggregates): they balance apart. */
-  derived: number
   /** Hard state that this group touched. */
   state: StateChange[]
 }
@@ -33,7 +38,6 @@ export const passingFilter: Filter = {
     suppressed: 0,
     absorbed: 0,
     held: 0,
-    derived: 0,
     state: [],
   }),
   flush: () => passingFilter.judge([]),

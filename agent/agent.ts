@@ -1,0 +1,296 @@
+import { sleep } from '../shared/clock.ts'
+import type { Ledger } from '../shared/ledger.ts'
+import type { Logger } from '../shared/log.ts'
+import type { Clock, Dialer, HttpLink, Random, Store } from '../shared/ports.ts'
+import { type AdmittedReading, type Lane, lanes } from '../shared/reading.ts'
+import type { AgentConfig } from './config.ts'
+import { Decoder } from './decode/decode.ts'
+import { type Filter, type Judgement, passingFilter } from './filter/filter.ts'
+import { type CommitGroup, Outbox, OutboxFailure } from './outbox/outbox.ts'
+import type { LaneStock } from './outbox/recovery.ts'
+import type { Totals } from './outbox/totals.ts'
+import { Marks } from './source/marks.ts'
+import type { Message, MessageGroup } from './source/message.ts'
+import { Source, type SourceStatus } from './source/source.ts'
+import { retryDelayMs } from './uplink/policy.ts'
+import { Uplink, type UplinkStatus } from './uplink/uplink.ts'
+
+/** The agent's world: what differs between a gateway and a simulation. */
+export interface AgentPorts {
+  clock: Clock
+  random: Random
+  /** 16 bytes that change with every boot. */
+  boot: Uint8Array
+  openStore(): Promise<Store>
+  dialer: Dialer
+  /** A new one for each pipeline; the pipeline closes it. */
+  openUplink(): HttpLink
+  log: Logger
+}
+
+export interface AgentStatus {
+  agent: string
+  ledger: Ledger
+  totals: Readonly<Totals>
+  lanes: Record<Lane, Readonly<LaneStock>>
+  source: SourceStatus
+  uplink: Readonly<UplinkStatus>
+  unmatchedTopics: { topic: string; count: number }[]
+  /** Store failures that were healed by opening it again. */
+  reopened: number
+}
+
+/** Sees what passes through, for `agent tap`: called once a group with the readings decoded. */
+export type Tap = (messages: readonly Message[], readings: readonly AdmittedReading[]) => void
+
+/** Retry of a failed store: first at once, then with growing pauses. */
+const reopenRetry = { base: 1_000, max: 60_000 }
+
+/**
+ * One agent: a pipeline that is set up anew whenever its store fails. LevelDB acknowledges writes behind
+ * a failed one and then loses them, so after any write error nothing is acknowledged, the broker is left
+ * (it keeps what was not acknowledged), and the store is closed, opened again and checked.
+ */
+export class Agent {
+  readonly #config: AgentConfig
+  readonly #ports: AgentPorts
+  readonly #taps = new Set<Tap>()
+  readonly #opened = Promise.withResolvers<void>()
+  #pipeline: Pipeline | undefined
+  #reopened = 0
+
+  constructor(config: AgentConfig, ports: AgentPorts) {
+    this.#config = config
+    this.#ports = ports
+  }
+
+  /**
+   * Runs until `signal` aborts; then finishes the group in hand and closes.
+   *
+   * @throws UserError where only a person can help (another agent holds the store, a newer version wrote it)
+   */
+  async run(signal: AbortSignal): Promise<void> {
+    const { clock, random, log } = this.#ports
+    let attempt = 0
+    while (!signal.aborted) {
+      const startedMs = clock.monotonicMs()
+      try {
+        await using pipeline = await Pipeline.open(this.#config, this.#ports, this.#taps)
+        this.#pipeline = pipeline
+        this.#opened.resolve()
+        await pipeline.run(signal)
+      } catch (error) {
+        if (signal.aborted) break
+        if (!(error instanceof OutboxFailure)) throw error
+        if (clock.monotonicMs() - startedMs > 60_000) attempt = 0
+        const delayMs = retryDelayMs(attempt++, reopenRetry, random.uniform())
+        this.#reopened += 1
+        log.error(
+          { err: error, retryInMs: Math.round(delayMs) },
+          'the outbox failed: nothing is acknowledged until it is open again',
+        )
+        await sleep(clock, delayMs, signal).catch(() => {})
+      } finally {
+        this.#pipeline = undefined
+      }
+    }
+  }
+
+  /** Resolves once the store is open, and its lock ours, for the first time. */
+  get opened(): Promise<void> {
+    return this.#opened.promise
+  }
+
+  /** Undefined while the store is being opened. */
+  get status(): AgentStatus | undefined {
+    const status = this.#pipeline?.status
+    return status && { ...status, agent: this.#config.agent, reopened: this.#reopened }
+  }
+
+  /** Lets go of what the filter holds and sends everything now. */
+  async flush(): Promise<void> {
+    await this.#pipeline?.flush()
+  }
+
+  tap(tap: Tap): () => void {
+    this.#taps.add(tap)
+    return () => this.#taps.delete(tap)
+  }
+}
+
+/** The stages, open, and the one loop through them. */
+class Pipeline implements AsyncDisposable {
+  readonly #outbox: Outbox
+  readonly #source: Source
+  readonly #marks: Marks
+  readonly #decoder: Decoder
+  readonly #filter: Filter
+  readonly #uplink: Uplink
+  readonly #link: HttpLink
+  readonly #taps: ReadonlySet<Tap>
+  #committing: Promise<void> = Promise.resolve()
+
+  private constructor(parts: {
+    outbox: Outbox
+    source: Source
+    marks: Marks
+    decoder: Decoder
+    filter: Filter
+    uplink: Uplink
+    link: HttpLink
+    taps: ReadonlySet<Tap>
+  }) {
+    this.#outbox = parts.outbox
+    this.#source = parts.source
+    this.#marks = parts.marks
+    this.#decoder = parts.decoder
+    this.#filter = parts.filter
+    this.#uplink = parts.uplink
+    this.#link = parts.link
+    this.#taps = parts.taps
+  }
+
+  static async open(
+    config: AgentConfig,
+    ports: AgentPorts,
+    taps: ReadonlySet<Tap>,
+  ): Promise<Pipeline> {
+    const { clock, random, log, boot } = ports
+    const { agent } = config
+    const store = await ports.openStore()
+    try {
+      const outbox = await Outbox.open({ store, clock, random, agent, boot, config: config.outbox })
+      for (const line of outbox.damage) log.error({ damage: line }, 'the outbox was damaged')
+      const marks = await Marks.load(outbox)
+      const decoder = new Decoder({ rules: config.decode, agent })
+      const source = Source.open({
+        config: config.source,
+        agent,
+        dialer: ports.dialer,
+        clock,
+        random,
+        log,
+        marks,
+      })
+      const link = ports.openUplink()
+      const uplink = new Uplink({ outbox, link, clock, random, log, agent, config: config.uplink })
+      return new Pipeline({
+        outbox,
+        source,
+        marks,
+        decoder,
+        filter: passingFilter,
+        uplink,
+        link,
+        taps,
+      })
+    } catch (error) {
+      await store.close()
+      throw error
+    }
+  }
+
+  async run(signal: AbortSignal): Promise<void> {
+    // Whichever side fails first ends the other; the first failure is the one that is reported.
+    const ended = new AbortController()
+    const both = AbortSignal.any([signal, ended.signal])
+    const stop = () => void this.#source.close()
+    both.addEventListener('abort', stop)
+    try {
+      await Promise.all([
+        this.#receive().finally(() => ended.abort()),
+        this.#uplink.run(both).finally(() => ended.abort()),
+      ])
+    } finally {
+      both.removeEventListener('abort', stop)
+    }
+  }
+
+  /** The agent's path. */
+  async #receive(): Promise<void> {
+    for await (const group of this.#source) {
+      await this.#exclusive(() => this.#take(group))
+      this.#source.acknowledge(group) // Last: until here the broker owns them.
+    }
+  }
+
+  async #take(group: MessageGroup): Promise<void> {
+    const { fresh, repeats } = this.#marks.sift(group)
+    const decoded = this.#decoder.decode(fresh, group.arrival)
+    const judgement = this.#filter.judge(decoded.readings)
+    const deduplicated = repeats.reduce((sum, { readings }) => sum + readings, 0)
+    const counts = new Map(fresh.map((message, index) => [message, decoded.counts[index] ?? 0]))
+    await this.#commit(judgement, {
+      rejects: decoded.rejects,
+      state: [...decoded.state, ...this.#marks.commitChanges(group, counts)],
+      received: decoded.readings.length + decoded.rejects.length + deduplicated,
+      receivedQos0: fresh.reduce(
+        (sum, message) => sum + (message.qos === 0 ? (counts.get(message) ?? 0) : 0),
+        0,
+      ),
+      deduplicated,
+    })
+    for (const { topic, payload } of decoded.publish) this.#source.publish(topic, payload)
+    for (const tap of this.#taps) tap(group.messages, decoded.readings)
+  }
+
+  #commit(
+    { admitted, records, suppressed, absorbed, held, state }: Judgement,
+    group: Pick<CommitGroup, 'rejects' | 'state'> & {
+      received: number
+      receivedQos0: number
+      deduplicated: number
+    },
+  ): Promise<void> {
+    const { rejects, received, receivedQos0, deduplicated } = group
+    return this.#outbox.commit({
+      admitted,
+      records,
+      rejects,
+      state: [...state, ...group.state],
+      counts: { received, receivedQos0, suppressed, absorbed, deduplicated, held },
+    })
+  }
+
+  async flush(): Promise<void> {
+    await this.#exclusive(async () => {
+      const judgement = this.#filter.flush()
+      if (judgement.admitted.length + judgement.suppressed + judgement.records.length > 0)
+        await this.#commit(judgement, {
+          rejects: [],
+          state: [],
+          received: 0,
+          receivedQos0: 0,
+          deduplicated: 0,
+        })
+    })
+    this.#uplink.flush()
+  }
+
+  /** The filter's verdicts and their commit belong together: one group at a time. */
+  #exclusive(work: () => Promise<void>): Promise<void> {
+    const done = this.#committing.then(work)
+    this.#committing = done.catch(() => {})
+    return done
+  }
+
+  get status(): Omit<AgentStatus, 'agent' | 'reopened'> {
+    const outbox = this.#outbox
+    return {
+      ledger: outbox.ledger,
+      totals: outbox.totals,
+      lanes: Object.fromEntries(
+        lanes.map((lane) => [lane, { ...outbox.stock(lane) }]),
+      ) as AgentStatus['lanes'],
+      source: this.#source.status(),
+      uplink: this.#uplink.status,
+      unmatchedTopics: this.#decoder.unmatchedTopics(),
+    }
+  }
+
+  [Symbol.asyncDispose] = async () => {
+    await this.#source.close()
+    await this.#link.close()
+    await this.#outbox.close()
+  }
+}

@@ -1,0 +1,131 @@
+import { mkdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { Command } from 'commander'
+import { stopSignal } from '../shared/command.ts'
+import { ask } from '../shared/control.ts'
+import { UserError } from '../shared/failure.ts'
+import { makeLogger } from '../shared/log.ts'
+import { bootId, systemClock, systemRandom } from '../shared/system.ts'
+import { Agent } from './agent.ts'
+import { type AgentConfig, loadAgentConfig } from './config.ts'
+import { openControl } from './control.ts'
+import { openMetrics } from './metrics.ts'
+import { openLevel } from './outbox/level.ts'
+import { registerOutbox } from './outbox-command.ts'
+import { openDialer } from './source/dial.ts'
+import { printStatus } from './status.ts'
+import { openHttpLink } from './uplink/http.ts'
+
+/** Adds `headgate agent …` or `headgate outbox …`. */
+export function register(command: Command, name: string): void {
+  if (name === 'outbox') {
+    registerOutbox(command)
+    return
+  }
+  command
+    .command('run')
+    .description('run the agent until it is stopped')
+    .requiredOption('--config <file>', 'agent.yaml')
+    .addHelpText('after', '\nExample:\n  headgate agent run --config agent.yaml')
+    .action(({ config }: { config: string }) => run(config))
+  command
+    .command('check')
+    .description('check a configuration: every problem at once, with its path')
+    .requiredOption('--config <file>', 'agent.yaml')
+    .option('--json', 'print the configuration as it would run, defaults included')
+    .addHelpText('after', '\nExample:\n  headgate agent check --config agent.yaml')
+    .action(check)
+  command
+    .command('status')
+    .description('ask the running agent: links, ledger, what waits, topics')
+    .option('--config <file>', 'agent.yaml of the running agent')
+    .option('--data <dir>', 'its data folder')
+    .option('--json', 'print one JSON document')
+    .addHelpText('after', '\nExample:\n  headgate agent status --config agent.yaml')
+    .action(async (options: { config?: string; data?: string; json?: boolean }) => {
+      const text = await ask(await dataFolder(options), 'GET', '/status')
+      process.stdout.write(options.json ? `${text}\n` : printStatus(JSON.parse(text)))
+    })
+  command
+    .command('tap')
+    .description('watch messages and readings pass through the running agent, as JSON lines')
+    .option('--config <file>', 'agent.yaml of the running agent')
+    .option('--data <dir>', 'its data folder')
+    .addHelpText('after', '\nExample:\n  headgate agent tap --data ./var/gw-001 | grep temperature')
+    .action(async (options: { config?: string; data?: string }) => {
+      process.stdout.on('error', () => process.exit(0)) // The reader of the pipe has gone.
+      await ask(await dataFolder(options), 'GET', '/tap', (text) => process.stdout.write(text))
+    })
+  command
+    .command('flush')
+    .description('let the running agent send everything it holds now')
+    .option('--config <file>', 'agent.yaml of the running agent')
+    .option('--data <dir>', 'its data folder')
+    .addHelpText('after', '\nExample:\n  headgate agent flush --data ./var/gw-001')
+    .action(async (options: { config?: string; data?: string }) => {
+      await ask(await dataFolder(options), 'POST', '/flush')
+    })
+}
+
+async function dataFolder({ config, data }: { config?: string; data?: string }): Promise<string> {
+  if (data) return data
+  if (!config) throw new UserError('name the agent with --config or --data', { exitCode: 2 })
+  return (await loadAgentConfig(config)).data
+}
+
+async function check({ config: file, json }: { config: string; json?: boolean }): Promise<void> {
+  const config = await loadAgentConfig(file)
+  process.stdout.write(
+    json
+      ? `${JSON.stringify(config, null, 2)}\n`
+      : `${file}: good. Agent ${config.agent}: ${config.source.topics.join(', ')} at ${config.source.url}, ` +
+          `to ${config.uplink.url}, buffered in ${config.data}\n`,
+  )
+}
+
+async function run(file: string): Promise<void> {
+  const config = await loadAgentConfig(file)
+  const log = makeLogger('agent')
+  const failed = new AbortController()
+  const signal = AbortSignal.any([stopSignal(), failed.signal])
+  const data = await makeDataFolder(config)
+  const agent = new Agent(config, {
+    clock: systemClock,
+    random: systemRandom,
+    boot: bootId(),
+    openStore: () => openLevel(join(data, 'outbox')),
+    dialer: openDialer(config.source),
+    openUplink: () => openHttpLink(config.uplink),
+    log,
+  })
+  const running = agent.run(signal)
+  try {
+    // A second agent must not take the first one's socket: wait until the store's lock is ours.
+    await Promise.race([running, agent.opened])
+    await using _control = await openControl(agent, data)
+    await using _metrics = config.metrics && (await openMetrics(agent, config.metrics))
+    const { source, uplink } = config
+    log.info(
+      { agent: config.agent, source: source.url, topics: source.topics, uplink: uplink.url, data },
+      'agent is running',
+    )
+    await running
+  } finally {
+    failed.abort()
+    await running
+  }
+  log.info('agent has stopped')
+}
+
+async function makeDataFolder({ data }: AgentConfig): Promise<string> {
+  try {
+    await mkdir(join(data, 'outbox'), { recursive: true })
+  } catch (cause) {
+    const { code } = cause as NodeJS.ErrnoException
+    throw new UserError(
+      `${data}: cannot make the data folder (${code}): check \`data\` in the configuration and who may write there`,
+      { cause },
+    )
+  }
+  return data
+}

@@ -1,0 +1,127 @@
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
+import type { Command } from 'commander'
+import { decodeItem, type Item } from '../shared/batch.ts'
+import { UserError } from '../shared/failure.ts'
+import { imbalance } from '../shared/ledger.ts'
+import type { Store } from '../shared/ports.ts'
+import { lanes, qualityText } from '../shared/reading.ts'
+import { systemClock, systemRandom } from '../shared/system.ts'
+import { decodeEntry } from './outbox/entry.ts'
+import { entryRange, parseEntryKey } from './outbox/key.ts'
+import { openLevel } from './outbox/level.ts'
+import { recover } from './outbox/recovery.ts'
+
+interface Options {
+  data: string
+  json?: boolean
+}
+
+/** Adds `headgate outbox ls|verify|cat`, which look into a stopped agent's store and change nothing of ours in it. */
+export function registerOutbox(command: Command): void {
+  const add = (
+    name: string,
+    about: string,
+    work: (store: Store, options: Options) => Promise<void>,
+  ) =>
+    command
+      .command(name)
+      .description(about)
+      .requiredOption('--data <dir>', "a stopped agent's data folder, or the folder of an `up`")
+      .option('--json', 'print JSON')
+      .addHelpText('after', `\nExample:\n  headgate outbox ${name} --data ./var/gw-001`)
+      .action(async (options: Options) => {
+        const store = await openLevel(outboxFolder(options.data))
+        try {
+          await work(store, options)
+        } finally {
+          await store.close()
+        }
+      })
+  add('ls', 'what waits in each lane, and the ledger', list)
+  add('verify', 'check every entry; exit code 1 when something is damaged', verify)
+  add('cat', 'print what waits, in order of delivery', cat)
+}
+
+function outboxFolder(data: string): string {
+  for (const folder of [join(data, 'outbox'), join(data, 'agent', 'outbox')])
+    if (existsSync(join(folder, 'CURRENT'))) return folder
+  throw new UserError(
+    `${data}: holds no outbox: name the agent's data folder (\`data\` in agent.yaml)`,
+  )
+}
+
+async function list(store: Store, { json }: Options): Promise<void> {
+  const { stock, totals, incarnations } = await recover(store, systemRandom, systemClock.wallMs())
+  const inEntries = lanes.reduce((sum, lane) => sum + stock[lane].received, 0)
+  const ledger = { ...totals.ledger, buffered: totals.ledger.buffered + inEntries }
+  if (json) {
+    print(
+      JSON.stringify({
+        lanes: stock,
+        ledger,
+        incarnations: incarnations.size,
+        balanced: imbalance(ledger) === 0,
+      }),
+    )
+    return
+  }
+  for (const lane of lanes) {
+    const { sequences, entries, bytes, oldestMs } = stock[lane]
+    const oldest = oldestMs === undefined ? '' : `, oldest ${new Date(oldestMs).toISOString()}`
+    print(`${lane.padEnd(11)}${sequences} in ${entries} entries, ${bytes} bytes${oldest}`)
+  }
+  for (const [word, count] of Object.entries(ledger)) print(`${word.padEnd(15)}${count}`)
+}
+
+async function verify(store: Store, { json }: Options): Promise<void> {
+  const { damage, stock } = await recover(store, systemRandom, systemClock.wallMs())
+  const sequences = lanes.reduce((sum, lane) => sum + stock[lane].sequences, 0)
+  if (json) print(JSON.stringify({ sequences, damage }))
+  else
+    for (const line of damage.length > 0 ? damage : [`${sequences} sequences, all whole`])
+      print(line)
+  if (damage.length > 0) process.exitCode = 1
+}
+
+async function cat(store: Store, { json }: Options): Promise<void> {
+  for (const lane of lanes)
+    for await (const { key, value } of store.read(entryRange(lane))) {
+      const place = parseEntryKey(key)
+      const entry = place && decodeEntry(key, value)
+      if (!place || !entry) continue
+      let sequence = place.first
+      for (const row of rows(decodeItem(entry.item))) {
+        const { count = 1, ...content } = row
+        const numbered = { lane, sequence, ...content }
+        print(json ? JSON.stringify(numbered) : Object.values(numbered).join(' '))
+        sequence += count
+      }
+    }
+}
+
+function* rows(item: Item): Iterable<Record<string, unknown> & { count?: number }> {
+  if (item.kind === 'gap') {
+    yield { gap: item.reason, sequences: item.count, count: item.count }
+    return
+  }
+  if (item.kind === 'records') {
+    for (const record of item.records)
+      yield record.type === 'quarantine'
+        ? { topic: record.topic, reason: record.reason, size: record.size }
+        : { [record.type]: JSON.stringify(record.content) }
+    return
+  }
+  for (const { series, timeMs, value, quality } of item.readings)
+    yield {
+      device: series.device,
+      metric: series.metric,
+      time: new Date(timeMs).toISOString(),
+      value: typeof value === 'bigint' ? value.toString() : value,
+      quality: qualityText(quality),
+    }
+}
+
+function print(line: string): void {
+  process.stdout.write(`${line}\n`)
+}

@@ -1,0 +1,827 @@
+import { z } from 'zod'
+import {
+  chainItem,
+  decodeItem,
+  encodeItem,
+  type Item,
+  itemCount,
+  type LaneRecord,
+  type QuarantinedMessage,
+} from '../../shared/batch.ts'
+import type { Chain } from '../../shared/chain.ts'
+import { size } from '../../shared/config.ts'
+import { CodedFailure, UserError } from '../../shared/failure.ts'
+import type { Ledger } from '../../shared/ledger.ts'
+import type { Clock, Random, Store, StoreChange } from '../../shared/ports.ts'
+import { type AdmittedReading, type Lane, lanes } from '../../shared/reading.ts'
+import type { Admission } from '../filter/filter.ts'
+import type { StateChange, StateReader, StateSpace } from '../state.ts'
+import { decodeEntry, type Entry, encodeEntry, seal, unseal } from './entry.ts'
+import { type Incarnation, type Position, type PredecessorEnd, perLane } from './incarnation.ts'
+import {
+  entryKey,
+  entryRange,
+  incarnationKey,
+  metaKey,
+  parseEntryKey,
+  parseStateKey,
+  positionKey,
+  stateKey,
+  stateRange,
+  totalsKey,
+} from './key.ts'
+import { describeGap, encodeBounded, mergeable, runs, split } from './piece.ts'
+import {
+  addToStock,
+  gapEntry,
+  type LaneStock,
+  laneOf,
+  putIncarnation,
+  putPosition,
+  type Recovered,
+  recover,
+  type StoredTotals,
+} from './recovery.ts'
+import { countWire, type Totals } from './totals.ts'
+
+export const outboxSchema = z.strictObject({
+  /** Bytes of entries kept; beyond it the oldest are evicted, `bulk` first and `urgent` last. */
+  maxBytes: size({ min: '1MiB', max: '1TiB' }).prefault('1GiB'),
+})
+export type OutboxConfig = z.infer<typeof outboxSchema>
+
+export const outboxFailures = {
+  OUTBOX_WRITE_FAILED: { retry: true, meaning: 'the outbox could not be written' },
+  OUTBOX_READ_FAILED: { retry: true, meaning: 'the outbox could not be read' },
+} as const
+export class OutboxFailure extends CodedFailure<keyof typeof outboxFailures> {
+  constructor(code: keyof typeof outboxFailures, detail: string, options?: { cause?: unknown }) {
+    super(outboxFailures, code, detail, options)
+  }
+}
+
+/** Store format: a store that a newer version wrote is refused, an older one migrated. */
+const storeFormat = 1
+
+/** Everything that became of one group of messages: one atomic synced write. */
+export interface CommitGroup {
+  admitted: readonly Admission[]
+  /** Alerts, into the urgent lane. */
+  records: readonly LaneRecord[]
+  rejects: readonly QuarantinedMessage[]
+  state: readonly StateChange[]
+  /** What the group adds to the ledger; the rejects are counted here too, as received. */
+  counts: {
+    received: number
+    receivedQos0: number
+    suppressed: number
+    absorbed: number
+    deduplicated: number
+    held: number
+  }
+}
+
+/** Consecutive sequences from the head of a lane, as they will be sent. */
+export interface Cut {
+  lane: Lane
+  incarnation: Incarnation
+  first: number
+  last: number
+  before: Chain
+  after: Chain
+  /** Encoded, in order, each with the number of sequences that it covers. */
+  items: { bytes: Uint8Array; count: number; gap: boolean }[]
+  bytes: number
+  /** Readings that turn from `buffered` to `forwarded` when this is released. */
+  received: number
+  /** Wall time of the oldest commit in it, ms. */
+  oldestMs: number
+  /** The cut ends inside a gap, where the running hash is not known here. */
+  endsInGap: boolean
+  /** The lane goes on behind it, with an entry of this age (wall time of its commit, ms). */
+  more: boolean
+  nextMs: number | undefined
+  /** What releasing it does to the store. */
+  readonly changes: StoreChange[]
+  readonly entries: number
+  readonly storedBytes: number
+}
+
+export interface CutLimits {
+  maxCount: number
+  maxBytes: number
+  /** Ends at this sequence of the incarnation at the latest; it must not lie before the lane's head. */
+  last?: number
+}
+
+export interface OutboxOptions {
+  store: Store
+  clock: Clock
+  random: Random
+  agent: string
+  boot: Uint8Array
+  config: OutboxConfig
+}
+
+/**
+ * Durable first-in, first-out lanes between filter and uplink.
+ *
+ * Invariants: a sequence is used once, ever, since every start numbers under a new incarnation; between
+ * what is delivered and what is numbered there is no hole; memory follows the store, never leads it.
+ * After one failed write nothing more is accepted: LevelDB acknowledges writes behind a failed one and
+ * then loses them, so the owner closes this outbox and opens another.
+ */
+export class Outbox implements StateReader, AsyncDisposable {
+  readonly #store: Store
+  readonly #clock: Clock
+  readonly #random: Random
+  readonly #boot: Uint8Array
+  readonly #config: OutboxConfig
+  readonly #incarnations: Map<number, Incarnation>
+  readonly #delivered: Map<number, Record<Lane, Position>>
+  readonly #numbered: Map<number, Record<Lane, Position>>
+  readonly #stock: Record<Lane, LaneStock>
+  /** Where the next undelivered entry of a lane may stand: iterating from here skips deleted keys. */
+  readonly #head: Record<Lane, { ordinal: number; first: number }>
+  /** Last sequence of a lane that may be on its way, per lane: not to be evicted. */
+  readonly #pinned: Partial<Record<Lane, { ordinal: number; last: number }>> = {}
+  /** Monotonic time since which a lane has had something to send, ms: the wall clock may jump. */
+  readonly #waitingSince: Record<Lane, number>
+  readonly #listeners = new Set<() => void>()
+  /** Damage found at opening, one line each. */
+  readonly damage: readonly string[]
+  #totals: Totals
+  #current: Incarnation | undefined
+  #lastOrdinal: number
+  #failure: OutboxFailure | undefined
+  #writing: Promise<unknown> = Promise.resolve()
+  #closing: Promise<void> | undefined
+
+  private constructor(options: OutboxOptions, recovered: Recovered) {
+    this.#store = options.store
+    this.#clock = options.clock
+    this.#random = options.random
+    this.#boot = options.boot
+    this.#config = options.config
+    this.#incarnations = recovered.incarnations
+    this.#delivered = recovered.delivered
+    this.#numbered = recovered.numbered
+    this.#stock = recovered.stock
+    this.#totals = recovered.totals
+    this.damage = recovered.damage
+    this.#head = perLane(() => ({ ordinal: 0, first: 0 }))
+    this.#waitingSince = perLane(() => options.clock.monotonicMs())
+    this.#lastOrdinal = Math.max(0, ...recovered.incarnations.keys())
+  }
+
+  /**
+   * Returns a recovered outbox or throws; no half-open one exists.
+   *
+   * @throws UserError when a newer version wrote the store, or it belongs to another agent
+   */
+  static async open(options: OutboxOptions): Promise<Outbox> {
+    const { store, agent, clock, random } = options
+    const value = await store.get(metaKey)
+    const meta = value && unseal<{ format: number; agent: string }>(metaKey, value)
+    if (meta && meta.format > storeFormat)
+      throw new UserError(
+        `the outbox has format ${meta.format}, this version reads up to ${storeFormat}: use the newer version again`,
+      )
+    if (meta && meta.agent !== agent)
+      throw new UserError(
+        `the outbox belongs to agent "${meta.agent}", the configuration names "${agent}": ` +
+          'give the agent its own data folder',
+      )
+    const recovered = await recover(store, random, clock.wallMs())
+    const outbox = new Outbox(options, recovered)
+    const first = { key: metaKey, value: seal(metaKey, { format: storeFormat, agent }) }
+    await outbox.#exclusive(async () => {
+      const changes = [...recovered.repairs, ...outbox.#forgetDrained()]
+      if (!meta) changes.push(first)
+      if (changes.length > 0) await outbox.#write(changes, true)
+    })
+    return outbox
+  }
+
+  /**
+   * Makes what became of a group durable, all or nothing.
+   *
+   * @throws OutboxFailure; the outbox is then of no more use
+   */
+  async commit(group: CommitGroup): Promise<void> {
+    await this.#exclusive(async () => {
+      const draft = this.#draft()
+      for (const lane of ['urgent', 'bulk'] as const)
+        for (const { readings, derived } of runs(group.admitted, lane))
+          draft.append(lane, { kind: 'readings', readings }, derived)
+      if (group.records.length > 0)
+        draft.append('urgent', { kind: 'records', records: [...group.records] }, true)
+      if (group.rejects.length > 0)
+        draft.append(
+          'quarantine',
+          { kind: 'records', records: group.rejects.map(quarantineRecord) },
+          true,
+        )
+      for (const { space, key, value } of group.state)
+        draft.changes.push({ key: stateKey(space, key), value })
+
+      const { counts } = group
+      const totals = structuredClone(this.#totals)
+      totals.ledger.received += counts.received
+      totals.ledger.suppressed += counts.suppressed
+      totals.ledger.absorbed += counts.absorbed
+      totals.ledger.deduplicated += counts.deduplicated
+      totals.ledger.quarantined += group.rejects.length
+      totals.ledger.buffered += counts.held
+      totals.receivedQos0 += counts.receivedQos0
+      totals.derivedAdmitted +=
+        group.records.length +
+        group.admitted.reduce((sum, { derived }) => sum + (derived ? 1 : 0), 0)
+      await this.#write([...draft.changes, this.#putTotals(totals, draft.received)], true)
+      this.#totals = totals
+      this.#keep(draft)
+      if (this.bytes > this.#config.maxBytes) await this.#evict()
+    })
+    for (const listener of this.#listeners) listener()
+  }
+
+  /**
+   * The next undelivered sequences of a lane, up to `maxCount` and about `maxBytes`; at least one entry,
+   * or what of it `maxCount` allows. A gap counts as one. Undefined when the lane is empty. Deletes
+   * nothing.
+   */
+  async cut(lane: Lane, limits: CutLimits): Promise<Cut | undefined> {
+    this.#check()
+    let cut: Mutable<Cut> | undefined
+    let counted = 0
+    try {
+      for await (const { key, value } of this.#store.read(entryRange(lane, this.#head[lane]))) {
+        const place = parseEntryKey(key)
+        const entry = place && decodeEntry(key, value)
+        if (!place || !entry) throw new Error(`an entry of lane ${lane} has become unreadable`)
+        const wanted = (limits.last ?? Infinity) - place.first + 1
+        const room = entry.kind === 'gap' ? wanted : Math.min(wanted, limits.maxCount - counted)
+        if (cut) {
+          const fits =
+            cut.incarnation.ordinal === place.ordinal &&
+            cut.bytes + entry.item.length <= limits.maxBytes &&
+            (entry.count <= room || (room > 0 && room === wanted))
+          if (!fits) {
+            cut.more = true
+            cut.nextMs = entry.committedMs
+            break
+          }
+        }
+        const { taken, rest } =
+          entry.count <= room ? { taken: entry, rest: undefined } : split(entry, room)
+        counted += entry.kind === 'gap' ? 1 : taken.count
+        cut ??= this.#startCut(lane, place.ordinal, place.first, entry)
+        cut.last = place.first + taken.count - 1
+        cut.after = taken.after
+        cut.items.push({ bytes: taken.item, count: taken.count, gap: entry.kind === 'gap' })
+        cut.bytes += taken.item.length
+        cut.received += taken.received
+        cut.changes.push({ key: key.slice(), value: undefined })
+        cut.entries += 1
+        cut.storedBytes += entry.item.length
+        if (rest) {
+          const restKey = entryKey(lane, place.ordinal, cut.last + 1)
+          cut.changes.push({ key: restKey, value: encodeEntry(restKey, rest) })
+          cut.endsInGap = entry.kind === 'gap'
+          cut.entries -= 1
+          cut.storedBytes -= rest.item.length
+          cut.more = true
+          cut.nextMs = entry.committedMs
+          break
+        }
+      }
+    } catch (cause) {
+      throw this.#fail('OUTBOX_READ_FAILED', cause)
+    }
+    return cut
+  }
+
+  /** Marks a cut as perhaps delivered: until it is released or unpinned it is not evicted. */
+  pin({ lane, incarnation: { ordinal }, last }: Cut): void {
+    const before = this.#pinned[lane]
+    // A batch cut anew, smaller, does not make the larger one before it undelivered.
+    this.#pinned[lane] = {
+      ordinal,
+      last: before?.ordinal === ordinal ? Math.max(before.last, last) : last,
+    }
+  }
+
+  unpin(lane: Lane): void {
+    delete this.#pinned[lane]
+  }
+
+  /**
+   * Deletes what the collector holds durably. Not synced: should the deletion be lost in a crash, the
+   * readings are sent again and answered `duplicate`.
+   *
+   * @param options.wireBytes size of the answered request's body
+   */
+  async release(cut: Cut, options: { wireBytes?: number } = {}): Promise<void> {
+    await this.#exclusive(async () => {
+      const { lane, incarnation } = cut
+      const totals = structuredClone(this.#totals)
+      totals.ledger.forwarded += cut.received
+      const others = cut.last - cut.first + 1 - cut.received
+      if (lane === 'quarantine') totals.quarantineForwarded += others
+      else totals.derivedForwarded += others
+      if (options.wireBytes)
+        totals.wire = countWire(totals.wire, options.wireBytes, isoTime(this.#clock.wallMs()))
+      const position = { sequence: cut.last, chain: cut.after }
+      await this.#write(
+        [
+          ...cut.changes,
+          putPosition(positionKey(incarnation.ordinal, lane), position),
+          this.#putTotals(totals, -cut.received),
+        ],
+        false,
+      )
+      this.#totals = totals
+      laneOf(this.#delivered, incarnation.ordinal)[lane] = position
+      const stock = this.#stock[lane]
+      stock.entries -= cut.entries
+      stock.sequences -= cut.last - cut.first + 1
+      stock.received -= cut.received
+      stock.bytes -= cut.storedBytes
+      stock.oldestMs = stock.entries > 0 ? (cut.nextMs ?? this.#clock.wallMs()) : undefined
+      if (!cut.more) this.#waitingSince[lane] = this.#clock.monotonicMs()
+      this.#head[lane] = { ordinal: incarnation.ordinal, first: cut.last + 1 }
+      this.unpin(lane)
+    })
+  }
+
+  /**
+   * Sets one refused sequence aside: a gap stands for it in its lane, and a reading travels on in the
+   * quarantine lane. `cut` covers exactly that sequence.
+   */
+  async refuse(cut: Cut, reason: string): Promise<void> {
+    if (cut.last !== cut.first) throw new RangeError('only a single sequence can be refused')
+    const item = decodeItem(cut.items[0]!.bytes)
+    await this.#exclusive(async () => {
+      const draft = this.#draft()
+      if (item.kind === 'readings') {
+        const record = quarantineRecord(refusedReading(item.readings[0]!, reason))
+        draft.append('quarantine', { kind: 'records', records: [record] }, true)
+      }
+      const gap = gapEntry(
+        describeGap('refused', 1, cut.after, [item]),
+        cut.before,
+        this.#clock.wallMs(),
+      )
+      const key = entryKey(cut.lane, cut.incarnation.ordinal, cut.first)
+      const rest = cut.changes.filter((change) => change.value)
+      const totals = structuredClone(this.#totals)
+      totals.ledger.quarantined += cut.received
+      totals.gaps += 1
+      await this.#write(
+        [
+          { key, value: encodeEntry(key, gap) },
+          ...rest,
+          ...draft.changes,
+          this.#putTotals(totals, -cut.received),
+        ],
+        true,
+      )
+      this.#totals = totals
+      this.#keep(draft)
+      const stock = this.#stock[cut.lane]
+      stock.received -= cut.received
+      stock.entries += rest.length
+      stock.bytes += gap.item.length - cut.storedBytes
+      this.unpin(cut.lane)
+    })
+  }
+
+  /**
+   * Declares `released` what the collector does not hold and this outbox has deleted already (the
+   * collector was restored from a backup, or is another one): sequences behind `held` up to what is here.
+   *
+   * @param where.incarnation the incarnation that the collector speaks of: the cut's own or its predecessor
+   * @returns the number of sequences declared; 0 when there was nothing to declare
+   */
+  async declareReleased(
+    cut: Cut,
+    where: { incarnation: Uint8Array; held: number; chain: Chain },
+  ): Promise<number> {
+    return this.#exclusive(async () => {
+      const own = Buffer.compare(where.incarnation, cut.incarnation.id) === 0
+      const end = own
+        ? { ordinal: cut.incarnation.ordinal, last: cut.first - 1, after: cut.before }
+        : endOf(cut.incarnation.predecessor, where.incarnation, cut.lane)
+      const count = end ? end.last - where.held : 0
+      if (!end || count <= 0 || !this.#incarnations.has(end.ordinal)) return 0
+      const key = entryKey(cut.lane, end.ordinal, where.held + 1)
+      const gap = describeGap('released', count, end.after, [])
+      const entry = gapEntry(gap, where.chain, this.#clock.wallMs())
+      const position = { sequence: where.held, chain: where.chain }
+      const totals = structuredClone(this.#totals)
+      totals.gaps += count
+      await this.#write(
+        [
+          { key, value: encodeEntry(key, entry) },
+          putPosition(positionKey(end.ordinal, cut.lane), position),
+          this.#putTotals(totals, 0),
+        ],
+        true,
+      )
+      this.#totals = totals
+      laneOf(this.#delivered, end.ordinal)[cut.lane] = position
+      addToStock(this.#stock[cut.lane], entry)
+      this.#head[cut.lane] = { ordinal: end.ordinal, first: where.held + 1 }
+      this.unpin(cut.lane)
+      return count
+    })
+  }
+
+  /**
+   * Numbers what an incarnation has not delivered anew, under a new one: the collector holds another
+   * history of it (a live snapshot was resumed twice). Done entry by entry, each move atomic, so that a
+   * crash in the middle only leaves the rest to be moved again.
+   */
+  async renumber(ordinal: number): Promise<void> {
+    await this.#exclusive(async () => {
+      const delivered = { ...laneOf(this.#delivered, ordinal) }
+      const target = this.#mint({ ordinal, delivered })
+      await this.#write([putIncarnation(target)], true)
+      this.#adopt(target)
+      const ends = laneOf(this.#numbered, target.ordinal)
+      for (const lane of lanes) {
+        this.unpin(lane)
+        for await (const { key, value } of this.#store.read(
+          entryRange(lane, { ordinal, first: 0 }),
+        )) {
+          const place = parseEntryKey(key)
+          if (!place || place.ordinal !== ordinal) break
+          const entry = decodeEntry(key, value)
+          if (!entry) throw this.#fail('OUTBOX_READ_FAILED', new Error('an entry is damaged'))
+          const { sequence, chain } = ends[lane]
+          const item = decodeItem(entry.item)
+          const after = item.kind === 'gap' ? chain : chainItem(item, chain)
+          const moved: Entry = {
+            ...entry,
+            before: chain,
+            after,
+            item: item.kind === 'gap' ? encodeItem({ ...item, after }) : entry.item,
+          }
+          const movedKey = entryKey(lane, target.ordinal, sequence + 1)
+          await this.#write(
+            [
+              { key: key.slice(), value: undefined },
+              { key: movedKey, value: encodeEntry(movedKey, moved) },
+            ],
+            true,
+          )
+          ends[lane] = { sequence: sequence + entry.count, chain: after }
+        }
+      }
+      this.#numbered.set(ordinal, { ...delivered })
+    })
+  }
+
+  /** The ledger as of the last commit. */
+  get ledger(): Ledger {
+    const inEntries = lanes.reduce((sum, lane) => sum + this.#stock[lane].received, 0)
+    const { ledger } = this.#totals
+    return { ...ledger, buffered: ledger.buffered + inEntries }
+  }
+
+  get totals(): Readonly<Totals> {
+    return this.#totals
+  }
+
+  /** What waits in a lane. */
+  stock(lane: Lane): Readonly<LaneStock> {
+    return this.#stock[lane]
+  }
+
+  /** Monotonic time since which a lane has had something to send, ms. */
+  waitingSinceMs(lane: Lane): number {
+    return this.#waitingSince[lane]
+  }
+
+  /** Bytes of items in all lanes. */
+  get bytes(): number {
+    return lanes.reduce((sum, lane) => sum + this.#stock[lane].bytes, 0)
+  }
+
+  /** True for the incarnation that this process numbers under. */
+  isCurrent(incarnation: Incarnation): boolean {
+    return incarnation.ordinal === this.#current?.ordinal
+  }
+
+  get current(): Incarnation | undefined {
+    return this.#current
+  }
+
+  /** Calls back after each commit; returns the function that ends it. */
+  onCommit(listener: () => void): () => void {
+    this.#listeners.add(listener)
+    return () => this.#listeners.delete(listener)
+  }
+
+  async *read(space: StateSpace): AsyncIterable<{ key: string; value: Uint8Array }> {
+    for await (const { key, value } of this.#store.read(stateRange(space)))
+      yield { key: parseStateKey(key), value }
+  }
+
+  /** Finishes writes in flight; safe to call twice. */
+  close(): Promise<void> {
+    this.#closing ??= this.#writing.then(
+      () => this.#store.close(),
+      () => this.#store.close(),
+    )
+    return this.#closing
+  }
+
+  [Symbol.asyncDispose] = () => this.close()
+
+  #startCut(lane: Lane, ordinal: number, first: number, entry: Entry): Mutable<Cut> {
+    const incarnation = this.#incarnations.get(ordinal)
+    if (!incarnation) throw new Error(`incarnation ${ordinal} is unknown`)
+    return {
+      lane,
+      incarnation,
+      first,
+      last: first,
+      before: entry.before,
+      after: entry.after,
+      items: [],
+      bytes: 0,
+      received: 0,
+      oldestMs: entry.committedMs,
+      endsInGap: false,
+      more: false,
+      nextMs: undefined,
+      changes: [],
+      entries: 0,
+      storedBytes: 0,
+    }
+  }
+
+  /** `instead` names where the predecessor ends when its rest moves to the new incarnation. */
+  #mint(instead?: { ordinal: number; delivered: Record<Lane, Position> }): Incarnation {
+    const before = this.#incarnations.get(this.#lastOrdinal)
+    const end =
+      before &&
+      (instead?.ordinal === before.ordinal
+        ? instead.delivered
+        : laneOf(this.#numbered, before.ordinal))
+    return {
+      ordinal: this.#lastOrdinal + 1,
+      id: this.#random.bytes(16),
+      boot: this.#boot,
+      predecessor: before &&
+        end && {
+          ordinal: before.ordinal,
+          id: before.id,
+          last: perLane((lane) => end[lane].sequence),
+          chain: perLane((lane) => end[lane].chain),
+        },
+    }
+  }
+
+  #adopt(incarnation: Incarnation): void {
+    this.#incarnations.set(incarnation.ordinal, incarnation)
+    this.#lastOrdinal = incarnation.ordinal
+    this.#current = incarnation
+  }
+
+  /** Drops what is stored of incarnations that are delivered and that nothing names any more. */
+  #forgetDrained(): StoreChange[] {
+    const drained = (ordinal: number) =>
+      lanes.every(
+        (lane) =>
+          laneOf(this.#numbered, ordinal)[lane].sequence ===
+          laneOf(this.#delivered, ordinal)[lane].sequence,
+      )
+    const changes: StoreChange[] = []
+    for (const ordinal of [...this.#incarnations.keys()].sort((a, b) => a - b)) {
+      // The latest is the next one's predecessor; one with an undelivered successor may still be asked for.
+      const named = ordinal >= this.#lastOrdinal - 1 || !drained(ordinal + 1)
+      if (named || !drained(ordinal)) continue
+      changes.push({ key: incarnationKey(ordinal), value: undefined })
+      for (const lane of lanes) changes.push({ key: positionKey(ordinal, lane), value: undefined })
+      this.#incarnations.delete(ordinal)
+      this.#delivered.delete(ordinal)
+      this.#numbered.delete(ordinal)
+    }
+    return changes
+  }
+
+  /** Makes room: the oldest that was never sent goes first, `bulk` before `quarantine` before `urgent`. */
+  async #evict(): Promise<void> {
+    const target = this.#config.maxBytes * 0.95
+    for (const lane of ['bulk', 'quarantine', 'urgent'] as const) {
+      while (this.bytes > target) {
+        const step = await this.#evictStep(lane, this.bytes - target)
+        if (!step) break
+      }
+    }
+  }
+
+  /** Turns up to 1,000 of a lane's oldest entries into one gap; false when there is nothing to take. */
+  async #evictStep(lane: Lane, wanted: number): Promise<boolean> {
+    const pinned = this.#pinned[lane]
+    const from = pinned ? { ordinal: pinned.ordinal, first: pinned.last + 1 } : this.#head[lane]
+    const victims: { key: Uint8Array; entry: Entry }[] = []
+    let place: { ordinal: number; first: number } | undefined
+    let freed = 0
+    for await (const { key, value } of this.#store.read({
+      ...entryRange(lane, from),
+      limit: 1_001,
+    })) {
+      const at = parseEntryKey(key)
+      const entry = at && decodeEntry(key, value)
+      if (!at || !entry) throw this.#fail('OUTBOX_READ_FAILED', new Error('an entry is damaged'))
+      if (place && at.ordinal !== place.ordinal) break
+      // A gap of the same kind is taken in, so that gaps do not pile up; behind others start anew.
+      if (entry.kind === 'gap' && !mergeable(entry)) {
+        if (victims.some((victim) => victim.entry.kind !== 'gap')) break
+        victims.length = 0
+        place = undefined
+        freed = 0
+        continue
+      }
+      place ??= { ordinal: at.ordinal, first: at.first }
+      victims.push({ key: key.slice(), entry })
+      freed += entry.kind === 'gap' ? 0 : entry.item.length
+      if (freed >= wanted || victims.length >= 1_000) break
+    }
+    if (!place || freed === 0) return false
+    const last = victims.at(-1)!.entry
+    const count = victims.reduce((sum, { entry }) => sum + entry.count, 0)
+    const gap = describeGap(
+      'evicted',
+      count,
+      last.after,
+      victims.map(({ entry }) => decodeItem(entry.item)),
+    )
+    const entry = gapEntry(gap, victims[0]!.entry.before, this.#clock.wallMs())
+    const key = entryKey(lane, place.ordinal, place.first)
+    const received = victims.reduce((sum, victim) => sum + victim.entry.received, 0)
+    const totals = structuredClone(this.#totals)
+    totals.ledger.evicted += received
+    totals.gaps += victims.reduce(
+      (sum, victim) => sum + (victim.entry.kind === 'gap' ? 0 : victim.entry.count),
+      0,
+    )
+    await this.#write(
+      [
+        ...victims.map((victim) => ({ key: victim.key, value: undefined })),
+        { key, value: encodeEntry(key, entry) },
+        this.#putTotals(totals, -received),
+      ],
+      true,
+    )
+    this.#totals = totals
+    const stock = this.#stock[lane]
+    stock.entries -= victims.length - 1
+    stock.received -= received
+    stock.bytes +=
+      entry.item.length - victims.reduce((sum, victim) => sum + victim.entry.item.length, 0)
+    return true
+  }
+
+  /** Collects what one write adds behind the ends of the lanes; memory follows in `#keep`. */
+  #draft(): Draft {
+    const nowMs = this.#clock.wallMs()
+    const minted = this.#current ? undefined : this.#mint()
+    const incarnation = this.#current ?? minted
+    if (!incarnation) throw new TypeError('no incarnation to number under')
+    const ends = { ...laneOf(this.#numbered, incarnation.ordinal) }
+    const draft: Draft = {
+      changes: minted ? [putIncarnation(minted)] : [],
+      added: [],
+      minted,
+      ordinal: incarnation.ordinal,
+      ends,
+      received: 0,
+      append(lane, item, derived) {
+        for (const piece of encodeBounded(item)) {
+          const { sequence, chain } = ends[lane]
+          const count = itemCount(piece.item)
+          const entry: Entry = {
+            kind: piece.item.kind,
+            count,
+            received: piece.item.kind === 'readings' && !derived ? count : 0,
+            before: chain,
+            after: chainItem(piece.item, chain),
+            committedMs: nowMs,
+            item: piece.bytes,
+          }
+          const key = entryKey(lane, incarnation.ordinal, sequence + 1)
+          draft.changes.push({ key, value: encodeEntry(key, entry) })
+          draft.added.push({ lane, entry })
+          draft.received += entry.received
+          ends[lane] = { sequence: sequence + count, chain: entry.after }
+        }
+      },
+    }
+    return draft
+  }
+
+  #keep({ minted, ordinal, ends, added }: Draft): void {
+    if (minted) this.#adopt(minted)
+    this.#numbered.set(ordinal, ends)
+    for (const { lane, entry } of added) {
+      if (this.#stock[lane].entries === 0) this.#waitingSince[lane] = this.#clock.monotonicMs()
+      addToStock(this.#stock[lane], entry)
+    }
+  }
+
+  #putTotals(totals: Totals, addedReadings: number): StoreChange {
+    const inEntries =
+      lanes.reduce((sum, lane) => sum + this.#stock[lane].received, 0) + addedReadings
+    return {
+      key: totalsKey,
+      value: seal(totalsKey, { ...totals, inEntries } satisfies StoredTotals),
+    }
+  }
+
+  /** One writer at a time, since every write carries the ledger. */
+  #exclusive<T>(work: () => Promise<T>): Promise<T> {
+    const run = async () => {
+      this.#check()
+      return work()
+    }
+    const result = this.#writing.then(run, run)
+    this.#writing = result.catch(() => {})
+    return result
+  }
+
+  async #write(changes: StoreChange[], sync: boolean): Promise<void> {
+    try {
+      await this.#store.write(changes, { sync })
+    } catch (cause) {
+      throw this.#fail('OUTBOX_WRITE_FAILED', cause)
+    }
+  }
+
+  #fail(code: keyof typeof outboxFailures, cause: unknown): OutboxFailure {
+    this.#failure ??=
+      cause instanceof OutboxFailure
+        ? cause
+        : new OutboxFailure(code, cause instanceof Error ? cause.message : String(cause), { cause })
+    return this.#failure
+  }
+
+  #check(): void {
+    if (this.#failure) throw this.#failure
+  }
+}
+
+/** What one write appends to the lanes. */
+interface Draft {
+  changes: StoreChange[]
+  added: { lane: Lane; entry: Entry }[]
+  minted: Incarnation | undefined
+  ordinal: number
+  /** How far each lane is numbered once this is written. */
+  ends: Record<Lane, Position>
+  /** Readings among it that count as `buffered`. */
+  received: number
+  append(lane: Lane, item: Item, derived: boolean): void
+}
+
+type Mutable<T> = { -readonly [Key in keyof T]: T[Key] }
+
+function endOf(
+  predecessor: PredecessorEnd | undefined,
+  id: Uint8Array,
+  lane: Lane,
+): { ordinal: number; last: number; after: Chain } | undefined {
+  if (!predecessor || Buffer.compare(predecessor.id, id) !== 0) return undefined
+  return {
+    ordinal: predecessor.ordinal,
+    last: predecessor.last[lane],
+    after: predecessor.chain[lane],
+  }
+}
+
+/** A refused reading as the quarantine lane carries it: as JSON, since it came from no one topic. */
+function refusedReading(reading: AdmittedReading, reason: string): QuarantinedMessage {
+  const { series, timeMs, value, quality, arrival } = reading
+  const text = JSON.stringify({
+    device: series.device,
+    metric: series.metric,
+    time: isoTime(timeMs),
+    value: typeof value === 'bigint' ? value.toString() : value,
+    quality,
+  })
+  const payload = new TextEncoder().encode(text)
+  const words = `refused by the collector: ${reason}`
+  return { topic: '', payload, size: payload.length, sha256: undefined, reason: words, arrival }
+}
+
+function quarantineRecord(message: QuarantinedMessage): LaneRecord {
+  return { type: 'quarantine', ...message }
+}
+
+function isoTime(ms: number): string {
+  // biome-ignore lint/style/noRestrictedGlobals: formats a given time, reads no clock
+  return new Date(ms).toISOString()
+}

@@ -1,0 +1,138 @@
+import {
+  chainItem,
+  decodeItem,
+  encodeItem,
+  type Gap,
+  type GapReason,
+  type Item,
+  itemCount,
+} from '../../shared/batch.ts'
+import type { Chain } from '../../shared/chain.ts'
+import type { AdmittedReading, Lane } from '../../shared/reading.ts'
+import type { Admission } from '../filter/filter.ts'
+import type { Entry } from './entry.ts'
+
+/** Readings in one entry; an entry is never larger than a batch may be. */
+const maxEntryReadings = 5_000
+const maxEntryBytes = 256 * 1024
+const maxGapSeries = 1_000
+
+/** Consecutive readings of one lane that count alike in the ledger. */
+export function* runs(
+  admitted: readonly Admission[],
+  lane: Lane,
+): Iterable<{ readings: AdmittedReading[]; derived: boolean }> {
+  let readings: AdmittedReading[] = []
+  let derived = false
+  for (const admission of admitted) {
+    if (admission.lane !== lane) continue
+    const next = admission.derived === true
+    if (readings.length > 0 && next !== derived) {
+      yield { readings, derived }
+      readings = []
+    }
+    derived = next
+    readings.push(admission.reading)
+  }
+  if (readings.length > 0) yield { readings, derived }
+}
+
+/** Encodes an item in as many pieces as keep each within what a batch may be. */
+export function* encodeBounded(item: Item): Iterable<{ item: Item; bytes: Uint8Array }> {
+  const count = itemCount(item)
+  if (item.kind === 'gap') yield { item, bytes: encodeItem(item) }
+  else if (count > maxEntryReadings) yield* halves(item)
+  else {
+    const bytes = encodeItem(item)
+    if (bytes.length > maxEntryBytes && count > 1) yield* halves(item)
+    else yield { item, bytes }
+  }
+}
+
+function* halves(
+  item: Exclude<Item, { kind: 'gap' }>,
+): Iterable<{ item: Item; bytes: Uint8Array }> {
+  const middle = Math.ceil(itemCount(item) / 2)
+  yield* encodeBounded(slice(item, 0, middle))
+  yield* encodeBounded(slice(item, middle))
+}
+
+function slice(item: Exclude<Item, { kind: 'gap' }>, from: number, to?: number): Item {
+  return item.kind === 'readings'
+    ? { kind: 'readings', readings: item.readings.slice(from, to) }
+    : { kind: 'records', records: item.records.slice(from, to) }
+}
+
+/** The first `count` sequences of an entry, and the rest. */
+export function split(entry: Entry, count: number): { taken: Entry; rest: Entry } {
+  const item = decodeItem(entry.item)
+  const received = (part: number) => (entry.received > 0 ? part : 0)
+  const remaining = entry.count - count
+  if (item.kind === 'gap') {
+    // Where in the gap the series' readings stood is not known: the first part keeps the list.
+    const [first, second] = [
+      { ...item, count },
+      { ...item, count: remaining, series: [] },
+    ]
+    return {
+      taken: { ...entry, count, item: encodeItem(first) },
+      rest: { ...entry, count: remaining, before: entry.after, item: encodeItem(second) },
+    }
+  }
+  const head = slice(item, 0, count)
+  const middle = chainItem(head, entry.before)
+  return {
+    taken: { ...entry, count, received: received(count), after: middle, item: encodeItem(head) },
+    rest: {
+      ...entry,
+      count: remaining,
+      received: received(remaining),
+      before: middle,
+      item: encodeItem(slice(item, count)),
+    },
+  }
+}
+
+/** A gap in place of items: which series, how many readings of each, and the time they span. */
+export function describeGap(
+  reason: GapReason,
+  count: number,
+  after: Chain,
+  items: readonly Item[],
+): Gap {
+  const series = new Map<string, { device: string; metric: string; count: number }>()
+  let fromMs: number | undefined
+  let toMs: number | undefined
+  let atLeast = false
+  const see = (from: number, to: number) => {
+    fromMs = Math.min(fromMs ?? from, from)
+    toMs = Math.max(toMs ?? to, to)
+  }
+  const add = (device: string, metric: string, number: number) => {
+    const key = JSON.stringify([device, metric])
+    const row = series.get(key)
+    if (row) row.count += number
+    else if (series.size < maxGapSeries) series.set(key, { device, metric, count: number })
+  }
+  for (const item of items) {
+    if (item.kind === 'readings')
+      for (const { series, timeMs } of item.readings) {
+        add(series.device, series.metric, 1)
+        see(timeMs, timeMs)
+      }
+    else if (item.kind === 'gap') {
+      for (const row of item.series) add(row.device, row.metric, row.count)
+      if (item.fromMs !== undefined && item.toMs !== undefined) see(item.fromMs, item.toMs)
+      atLeast ||= item.atLeast
+    } else
+      for (const record of item.records)
+        if (record.type === 'quarantine') see(record.arrival.wallMs, record.arrival.wallMs)
+  }
+  return { count, reason, after, series: [...series.values()], fromMs, toMs, atLeast }
+}
+
+/** An eviction takes in an earlier one, so that gaps do not pile up. */
+export function mergeable(entry: Entry): boolean {
+  const item = decodeItem(entry.item)
+  return item.kind === 'gap' && item.reason === 'evicted'
+}

@@ -1,0 +1,244 @@
+import { encodeItem, type Gap } from '../../shared/batch.ts'
+import { type Chain, sameChain } from '../../shared/chain.ts'
+import type { Random, Store, StoreChange } from '../../shared/ports.ts'
+import { type Lane, lanes } from '../../shared/reading.ts'
+import { decodeEntry, type Entry, encodeEntry, seal, unseal } from './entry.ts'
+import {
+  fromStored,
+  type Incarnation,
+  type Position,
+  perLane,
+  type StoredIncarnation,
+  startPosition,
+  toStored,
+} from './incarnation.ts'
+import {
+  entryKey,
+  entryRange,
+  incarnationKey,
+  incarnationRange,
+  parseEntryKey,
+  parseIncarnationKey,
+  parsePositionKey,
+  positionRange,
+  totalsKey,
+} from './key.ts'
+import { emptyTotals, type Totals } from './totals.ts'
+
+/** What stands in a lane, delivered or not. */
+export interface LaneStock {
+  entries: number
+  sequences: number
+  /** Readings that count as `buffered`. */
+  received: number
+  bytes: number
+  /** Wall time of the oldest entry's commit, ms. */
+  oldestMs: number | undefined
+}
+
+export interface Recovered {
+  incarnations: Map<number, Incarnation>
+  /** How far each lane of each incarnation is delivered. */
+  delivered: Map<number, Record<Lane, Position>>
+  /** How far each lane of each incarnation is numbered. */
+  numbered: Map<number, Record<Lane, Position>>
+  stock: Record<Lane, LaneStock>
+  totals: Totals
+  /** Declares what is missing; to be written before anything else. */
+  repairs: StoreChange[]
+  /** One line for each damage found. */
+  damage: string[]
+}
+
+/**
+ * Reads the whole store once, in constant memory, and checks what LevelDB does not: that every entry is
+ * whole (CRC-32C), that sequences leave no hole, that the running hash goes on. LevelDB drops damaged
+ * records without a word; here a hole becomes a declared gap `lost_corrupt`.
+ */
+export async function recover(store: Store, random: Random, nowMs: number): Promise<Recovered> {
+  const damage: string[] = []
+  const repairs: StoreChange[] = []
+  const incarnations = new Map<number, Incarnation>()
+  for await (const { key, value } of store.read(incarnationRange)) {
+    const ordinal = parseIncarnationKey(key)
+    const stored = unseal<StoredIncarnation>(key, value)
+    if (ordinal !== undefined && stored) incarnations.set(ordinal, fromStored(ordinal, stored))
+  }
+  const delivered = new Map<number, Record<Lane, Position>>()
+  const numbered = new Map<number, Record<Lane, Position>>()
+  for await (const { key, value } of store.read(positionRange)) {
+    const place = parsePositionKey(key)
+    const stored = unseal<StoredPosition>(key, value)
+    if (place && stored) laneOf(delivered, place.ordinal)[place.lane] = readPosition(stored)
+  }
+  for (const [ordinal, positions] of delivered) numbered.set(ordinal, { ...positions })
+
+  const stock = perLane(emptyStock)
+  let atLeast = false
+  for (const lane of lanes) {
+    const add = (entry: Entry, ordinal: number) => {
+      const ends = laneOf(numbered, ordinal)
+      ends[lane] = { sequence: ends[lane].sequence + entry.count, chain: entry.after }
+      addToStock(stock[lane], entry)
+    }
+    const declareLost = (ordinal: number, count: number, after: Chain, endUnknown: boolean) => {
+      const end = laneOf(numbered, ordinal)[lane]
+      const first = end.sequence + 1
+      const entry = gapEntry(
+        {
+          count,
+          reason: 'lost_corrupt',
+          after,
+          series: [],
+          fromMs: undefined,
+          toMs: undefined,
+          atLeast: endUnknown,
+        },
+        end.chain,
+        nowMs,
+      )
+      const key = entryKey(lane, ordinal, first)
+      repairs.push({ key, value: encodeEntry(key, entry) })
+      damage.push(
+        `lane ${lane}: ${endUnknown ? 'at least ' : ''}${count} lost from sequence ${first} on`,
+      )
+      add(entry, ordinal)
+    }
+    // A damaged entry whose end is not known until the next whole one is seen.
+    let open: { ordinal: number } | undefined
+    const settle = (next?: { ordinal: number }) => {
+      if (!open || open.ordinal === next?.ordinal) return
+      declareLost(open.ordinal, 1, laneOf(numbered, open.ordinal)[lane].chain, true)
+      atLeast = true
+      open = undefined
+    }
+    for await (const { key, value } of store.read(entryRange(lane))) {
+      const place = parseEntryKey(key)
+      const entry = place && decodeEntry(key, value)
+      if (!place || !entry) {
+        repairs.push({ key: key.slice(), value: undefined })
+        damage.push(`lane ${lane}: an entry is damaged`)
+        if (place) {
+          settle(place)
+          open = { ordinal: place.ordinal }
+        }
+        continue
+      }
+      settle(place)
+      const end = laneOf(numbered, place.ordinal)[lane]
+      const missing = place.first - 1 - end.sequence
+      if (missing < 0) {
+        // Delivered already, yet still here.
+        repairs.push({ key: key.slice(), value: undefined })
+        damage.push(`lane ${lane}: sequence ${place.first} stands twice`)
+        continue
+      }
+      open = undefined
+      if (missing > 0) declareLost(place.ordinal, missing, entry.before, false)
+      else if (!sameChain(entry.before, end.chain))
+        damage.push(`lane ${lane}: the running hash breaks at sequence ${place.first}`)
+      add(entry, place.ordinal)
+    }
+    settle()
+  }
+
+  for (const ordinal of numbered.keys())
+    if (!incarnations.has(ordinal)) {
+      // Its name is lost, so its entries go out under a new one.
+      const named = {
+        ordinal,
+        id: random.bytes(16),
+        boot: new Uint8Array(16),
+        predecessor: undefined,
+      }
+      incarnations.set(ordinal, named)
+      repairs.push(putIncarnation(named))
+      damage.push(`incarnation ${ordinal} has lost its name`)
+    }
+
+  const totals = await readTotals(store, stock, damage, atLeast)
+  return { incarnations, delivered, numbered, stock, totals, repairs, damage }
+}
+
+/** The ledger as stored; what it misses in entries is lost, and what it did not know of is received. */
+async function readTotals(
+  store: Store,
+  stock: Record<Lane, LaneStock>,
+  damage: string[],
+  atLeast: boolean,
+): Promise<Totals> {
+  const value = await store.get(totalsKey)
+  const stored = value && unseal<StoredTotals>(totalsKey, value)
+  const found = lanes.reduce((sum, lane) => sum + stock[lane].received, 0)
+  if (value && !stored) damage.push('the ledger is damaged and starts anew')
+  const { inEntries = found, ...totals } = stored ?? { ...emptyTotals(), inEntries: undefined }
+  const lost = inEntries - found
+  if (!stored) totals.ledger.received += found
+  else if (lost > 0) {
+    totals.ledger.lostCorrupt += lost
+    damage.push(`${atLeast ? 'at least ' : ''}${lost} readings are lost to damage`)
+  } else if (lost < 0) totals.ledger.received -= lost
+  return totals
+}
+
+export interface StoredTotals extends Totals {
+  /** Readings in entries at the time of writing. */
+  inEntries: number | undefined
+}
+
+interface StoredPosition {
+  sequence: number
+  chain: [number, number]
+}
+
+export function putPosition(key: Uint8Array, { sequence, chain }: Position): StoreChange {
+  return {
+    key,
+    value: seal(key, { sequence, chain: [chain.high, chain.low] } satisfies StoredPosition),
+  }
+}
+
+function readPosition({ sequence, chain: [high, low] }: StoredPosition): Position {
+  return { sequence, chain: { high, low } }
+}
+
+export function putIncarnation(incarnation: Incarnation): StoreChange {
+  const key = incarnationKey(incarnation.ordinal)
+  return { key, value: seal(key, toStored(incarnation)) }
+}
+
+export function laneOf(
+  positions: Map<number, Record<Lane, Position>>,
+  ordinal: number,
+): Record<Lane, Position> {
+  let lane = positions.get(ordinal)
+  if (!lane) {
+    lane = perLane(() => startPosition)
+    positions.set(ordinal, lane)
+  }
+  return lane
+}
+
+export function emptyStock(): LaneStock {
+  return { entries: 0, sequences: 0, received: 0, bytes: 0, oldestMs: undefined }
+}
+
+export function addToStock(stock: LaneStock, entry: Entry): void {
+  stock.entries += 1
+  stock.sequences += entry.count
+  stock.received += entry.received
+  stock.bytes += entry.item.length
+  stock.oldestMs ??= entry.committedMs
+}
+
+export function gapEntry(gap: Gap, before: Chain, nowMs: number): Entry {
+  return {
+    kind: 'gap',
+    count: gap.count,
+    received: 0,
+    before,
+    after: gap.after,
+    committedMs: nowMs,
+    item: encodeItem({ kind: 'gap', ...gap }),
+  }
+}

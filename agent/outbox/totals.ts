@@ -1,0 +1,41 @@
+import { emptyLedger, type Ledger } from '../../shared/ledger.ts'
+
+/** What the outbox counts and stores with every write. Counts run since the store was made. */
+export interface Totals {
+  /** `buffered` here is what a reduction holds; readings in entries are counted anew at every start. */
+  ledger: Ledger
+  /** Of `received`, those that came at QoS 0: outside P1. */
+  receivedQos0: number
+  /** Readings and records that the filter made (aggregates, alerts), admitted and delivered. */
+  derivedAdmitted: number
+  derivedForwarded: number
+  /** Quarantined messages and refused readings delivered in the quarantine lane. */
+  quarantineForwarded: number
+  /** Sequences declared as gaps. */
+  gaps: number
+  /** Bytes of request bodies that the collector has answered, by UTC day and month. */
+  wire: { day: string; dayBytes: number; month: string; monthBytes: number }
+}
+
+export function emptyTotals(): Totals {
+  return {
+    ledger: emptyLedger(),
+    receivedQos0: 0,
+    derivedAdmitted: 0,
+    derivedForwarded: 0,
+    quarantineForwarded: 0,
+    gaps: 0,
+    wire: { day: '', dayBytes: 0, month: '', monthBytes: 0 },
+  }
+}
+
+/** Adds `bytes` to the day and month that `iso` (a UTC ISO time) falls in. */
+export function countWire(wire: Totals['wire'], bytes: number, iso: string): Totals['wire'] {
+  const [day, month] = [iso.slice(0, 10), iso.slice(0, 7)]
+  return {
+    day,
+    dayBytes: (wire.day === day ? wire.dayBytes : 0) + bytes,
+    month,
+    monthBytes: (wire.month === month ? wire.monthBytes : 0) + bytes,
+  }
+}

@@ -1,0 +1,32 @@
+import { imbalance, ledgerWords } from '../shared/ledger.ts'
+import { lanes } from '../shared/reading.ts'
+import type { AgentStatus } from './agent.ts'
+
+/** The running agent's state for a person. */
+export function printStatus(status: AgentStatus): string {
+  const { ledger, totals, source, uplink } = status
+  const lines = [
+    `agent ${status.agent}`,
+    `source   ${source.phase}${source.lastError ? `: ${source.lastError}` : ''}`,
+    `uplink   ${uplink.state.phase}${uplink.lastFailure ? `: ${uplink.lastFailure}` : ''}`,
+    ...lanes.map((lane) => {
+      const { sequences, bytes, oldestMs } = status.lanes[lane]
+      const oldest = oldestMs === undefined ? '' : `, oldest ${new Date(oldestMs).toISOString()}`
+      return `${lane.padEnd(11)}${sequences} waiting, ${bytes} bytes${oldest}`
+    }),
+    `on the wire ${totals.wire.dayBytes} bytes on ${totals.wire.day || 'no day yet'}, ${totals.wire.monthBytes} in ${totals.wire.month || 'no month yet'}`,
+    'ledger',
+    ...ledgerWords.map((word) => `  ${word.padEnd(13)}${ledger[word]}`),
+    imbalance(ledger) === 0 ? '  balanced' : `  OUT OF BALANCE by ${imbalance(ledger)}`,
+    'topics, last message',
+    ...source.topics.map(({ topic, lastMs }) => `  ${new Date(lastMs).toISOString()}  ${topic}`),
+  ]
+  if (status.unmatchedTopics.length > 0)
+    lines.push(
+      'topics that no rule decodes',
+      ...status.unmatchedTopics.map(
+        ({ topic, count }) => `  ${String(count).padStart(8)}  ${topic}`,
+      ),
+    )
+  return `${lines.join('\n')}\n`
+}

@@ -1,0 +1,430 @@
+import { z } from 'zod'
+import { compress, encodeBatch, mergeItems } from '../../shared/batch.ts'
+import { sameChain } from '../../shared/chain.ts'
+import { duration, size } from '../../shared/config.ts'
+import type { Logger } from '../../shared/log.ts'
+import type { Clock, HttpLink, Random } from '../../shared/ports.ts'
+import { type Lane, lanes } from '../../shared/reading.ts'
+import type { Cut, CutLimits, Outbox } from '../outbox/outbox.ts'
+import { chooseLane, type Outcome, readAnswer, retryDelayMs } from './policy.ts'
+
+export const uplinkSchema = z.strictObject({
+  /** The collector's address, http or https; a path in front of `/v1/batches` is kept. */
+  url: z.url({ protocol: /^https?$/, error: 'expected an http:// or https:// address' }),
+  /** PEM file with the authority that signed the collector's certificate. */
+  ca: z.string().min(1).optional(),
+  retry: z
+    .strictObject({
+      base: duration({ min: '10ms', max: '10m' }).prefault('20s'),
+      max: duration({ min: '10ms', max: '1h' }).prefault('60s'),
+    })
+    .prefault({}),
+  batch: z
+    .strictObject({
+      maxReadings: z.int().min(1).max(50_000).default(10_000),
+      maxBytes: size({ min: '1KiB', max: '1MiB' }).prefault('256KiB'),
+      maxAge: duration({ min: '0ms', max: '1h' }).prefault('1s'),
+    })
+    .prefault({}),
+  /** Time from the first byte sent to the last byte of the answer. */
+  timeout: duration({ min: '1s', max: '10m' }).prefault('30s'),
+  compression: z.enum(['zstd', 'gzip', 'none']).default('zstd'),
+})
+export type UplinkConfig = z.infer<typeof uplinkSchema>
+
+/** Entries with fewer sequences than this are encoded anew as one, once, when a batch closes. */
+const mergeBelow = 500
+/** The ledger travels this often. */
+const ledgerEveryMs = 10_000
+/** Readings set aside without one being accepted in between, after which the uplink waits. */
+const maxRefusedInRow = 16
+
+export type UplinkState =
+  | { phase: 'idle' }
+  | { phase: 'sending'; lane: Lane; first: number; last: number; attempt: number }
+  | { phase: 'waiting'; attempt: number; untilMonotonicMs: number; reason: string }
+
+export interface UplinkStatus {
+  state: UplinkState
+  /** Wall time of the last durable answer, ms. */
+  lastAnsweredMs: number | undefined
+  lastFailure: string | undefined
+  batches: number
+  retries: number
+  duplicates: number
+  holes: number
+  forks: number
+  refused: number
+  released: number
+}
+
+export interface UplinkOptions {
+  outbox: Outbox
+  link: HttpLink
+  clock: Clock
+  random: Random
+  log: Logger
+  agent: string
+  config: UplinkConfig
+}
+
+/** A batch that is closed: what it covers and its items, merged, ready for a header. */
+interface Prepared {
+  cut: Cut
+  items: Uint8Array[]
+}
+
+/**
+ * Carries the outbox to the collector, one batch at a time, and deletes only what the collector holds
+ * durably. It decides nothing about readings: what an answer means is in `policy.ts`, what happens to
+ * sequences in the outbox.
+ */
+export class Uplink {
+  readonly #options: UplinkOptions
+  readonly #prepared: Partial<Record<Lane, Prepared>> = {}
+  /** Sequences a batch may have, per lane: halved where the collector refuses or the link is too slow. */
+  readonly #maxCount: Record<Lane, number>
+  readonly #passedOver: Record<Lane, number> = { urgent: 0, bulk: 0, quarantine: 0 }
+  readonly #status: UplinkStatus = {
+    state: { phase: 'idle' },
+    lastAnsweredMs: undefined,
+    lastFailure: undefined,
+    batches: 0,
+    retries: 0,
+    duplicates: 0,
+    holes: 0,
+    forks: 0,
+    refused: 0,
+    released: 0,
+  }
+  #encoding: 'zstd' | 'gzip' | 'identity'
+  #attempt = 0
+  #refusedInRow = 0
+  #ledgerSentMs = Number.NEGATIVE_INFINITY
+  #flushing = false
+  #wake: (() => void) | undefined
+
+  constructor(options: UplinkOptions) {
+    this.#options = options
+    const { maxReadings } = options.config.batch
+    this.#maxCount = { urgent: maxReadings, bulk: maxReadings, quarantine: maxReadings }
+    this.#encoding = options.config.compression === 'none' ? 'identity' : options.config.compression
+  }
+
+  get status(): Readonly<UplinkStatus> {
+    return this.#status
+  }
+
+  /** Sends what waits without regard to age, and tries again at once if it waits for a retry. */
+  flush(): void {
+    this.#flushing = true
+    this.#wake?.()
+  }
+
+  /**
+   * Runs until `signal` aborts; a batch on its way is then given up, to be sent again after the next start.
+   *
+   * @throws OutboxFailure when the outbox fails
+   */
+  async run(signal: AbortSignal): Promise<void> {
+    const stopListening = this.#options.outbox.onCommit(() => this.#wake?.())
+    const stop = () => this.#wake?.()
+    signal.addEventListener('abort', stop)
+    try {
+      while (!signal.aborted) {
+        const lane = this.#nextLane()
+        if (!lane) {
+          this.#flushing = false
+          this.#status.state = { phase: 'idle' }
+          await this.#sleep(this.#nextDueMs(), signal)
+        } else await this.#deliver(lane, signal)
+      }
+    } finally {
+      stopListening()
+      signal.removeEventListener('abort', stop)
+    }
+  }
+
+  async #deliver(lane: Lane, signal: AbortSignal): Promise<void> {
+    const { outbox, config } = this.#options
+    const { maxBytes } = config.batch
+    const prepared =
+      this.#prepared[lane] ??
+      (await this.#prepare({ maxCount: this.#maxCount[lane], maxBytes }, lane))
+    if (!prepared) return
+    this.#prepared[lane] = prepared
+    const { cut } = prepared
+    outbox.pin(cut)
+    this.#status.state = {
+      phase: 'sending',
+      lane,
+      first: cut.first,
+      last: cut.last,
+      attempt: this.#attempt,
+    }
+    const { outcome, bytes } = await this.#post(prepared, signal)
+    if (signal.aborted) return
+    this.#status.batches += 1
+    const answered = outcome.kind !== 'unknown' && outcome.kind !== 'busy'
+    // Only an answer that is the collector's own ends the batch; until then it is sent again as it is.
+    if (answered) delete this.#prepared[lane]
+    const failure = await this.#settle(cut, outcome, bytes)
+    if (failure === undefined) {
+      if (this.#attempt > 0) this.#options.log.info({ lane }, 'uplink works again')
+      this.#attempt = 0
+      this.#status.lastFailure = undefined
+      this.#status.lastAnsweredMs = this.#options.clock.wallMs()
+      for (const other of lanes) this.#passedOver[other] += 1
+      this.#passedOver[lane] = 0
+    } else await this.#backOff(failure, outcome.kind === 'busy' ? outcome.retryAfterMs : 0, signal)
+  }
+
+  /** Does what an outcome asks for. Returns why to wait before the next try, or undefined to go on. */
+  async #settle(cut: Cut, outcome: Outcome, bytes: number): Promise<string | undefined> {
+    const { outbox, log } = this.#options
+    const { lane } = cut
+    switch (outcome.kind) {
+      case 'accepted':
+        if (outcome.held !== cut.last)
+          return `accepted up to ${outcome.held} instead of ${cut.last}`
+        this.#maxCount[lane] = Math.min(
+          this.#maxCount[lane] * 2,
+          this.#options.config.batch.maxReadings,
+        )
+        this.#refusedInRow = 0
+        await outbox.release(cut, { wireBytes: bytes })
+        return undefined
+      case 'duplicate':
+        this.#status.duplicates += 1
+        return this.#releaseHeld(cut, outcome)
+      case 'hole': {
+        this.#status.holes += 1
+        const incarnation = outcome.incarnation ?? cut.incarnation.id
+        const count = await outbox.declareReleased(cut, { ...outcome, incarnation })
+        if (count === 0)
+          return `it asks for sequences behind ${outcome.held} of lane ${lane}, which make no sense here`
+        this.#status.released += count
+        log.error(
+          { lane, held: outcome.held, count },
+          'the collector holds less than was delivered (restored or changed?): declared as released',
+        )
+        return undefined
+      }
+      case 'fork':
+        return this.#fork(cut)
+      case 'refused':
+        return this.#bisect(cut, outcome.reason)
+      case 'encoding': {
+        const next = (['zstd', 'gzip', 'identity'] as const).find(
+          (name) =>
+            name !== this.#encoding && (name === 'identity' || outcome.accepted.includes(name)),
+        )
+        if (this.#encoding === 'identity' || !next) return 'it takes none of our content encodings'
+        this.#encoding = next
+        return undefined
+      }
+      case 'busy':
+        return `busy: ${outcome.reason}`
+      case 'unknown':
+        // A link that cannot carry a batch within the time limit carries a smaller one.
+        if (outcome.timedOut && cut.last > cut.first) {
+          this.#maxCount[lane] = Math.max(1, Math.ceil((cut.last - cut.first + 1) / 2))
+          delete this.#prepared[lane]
+        }
+        return outcome.reason
+    }
+  }
+
+  /** The collector holds a part of the cut, or all and more: releases what it provably holds. */
+  async #releaseHeld(
+    cut: Cut,
+    { held, chain }: { held: number; chain: Cut['after'] },
+  ): Promise<string | undefined> {
+    const { outbox } = this.#options
+    if (held < cut.first) return `duplicate, although it holds only ${held}`
+    const { maxReadings: maxCount, maxBytes } = this.#options.config.batch
+    // Step by step, since it may hold far more than one batch of what is still here.
+    for (;;) {
+      const step = await outbox.cut(cut.lane, { maxCount, maxBytes, last: held })
+      if (step?.incarnation.ordinal !== cut.incarnation.ordinal) {
+        // It holds more than this incarnation has here. One that is closed is thereby delivered; the
+        // current one cannot be ahead of itself, so another process sends under its name.
+        return outbox.isCurrent(cut.incarnation) ? this.#fork(cut) : undefined
+      }
+      if (step.last === held && !step.endsInGap && !sameChain(step.after, chain))
+        return this.#fork(cut)
+      await outbox.release(step.last === held ? { ...step, after: chain } : step)
+      if (step.last === held) return undefined
+    }
+  }
+
+  async #fork(cut: Cut): Promise<undefined> {
+    this.#status.forks += 1
+    for (const lane of lanes) delete this.#prepared[lane]
+    this.#options.log.error(
+      { lane: cut.lane, first: cut.first },
+      'the collector holds another history of this incarnation (was a snapshot resumed twice?): numbering the rest anew',
+    )
+    await this.#options.outbox.renumber(cut.incarnation.ordinal)
+  }
+
+  /** Halves a refused batch until the one bad sequence stands alone, and sets that one aside. */
+  async #bisect(cut: Cut, reason: string): Promise<string | undefined> {
+    const { outbox, log } = this.#options
+    const single = cut.items.length === 1 ? cut.items[0] : undefined
+    if (single?.gap) return `it refuses a gap: ${reason}`
+    if (cut.last > cut.first) {
+      this.#maxCount[cut.lane] = Math.ceil((cut.last - cut.first + 1) / 2)
+      return undefined
+    }
+    log.error(
+      { lane: cut.lane, sequence: cut.first, reason },
+      'the collector refuses one reading: set aside',
+    )
+    this.#status.refused += 1
+    await outbox.refuse(cut, reason)
+    this.#refusedInRow += 1
+    return this.#refusedInRow % maxRefusedInRow === 0
+      ? `it refuses everything: ${reason}`
+      : undefined
+  }
+
+  async #prepare(limits: CutLimits, lane: Lane): Promise<Prepared | undefined> {
+    const cut = await this.#options.outbox.cut(lane, limits)
+    return cut && { cut, items: merge(cut.items) }
+  }
+
+  async #post(
+    { cut, items }: Prepared,
+    signal: AbortSignal,
+  ): Promise<{ outcome: Outcome; bytes: number }> {
+    const { agent, clock, link, config, outbox } = this.#options
+    const nowMs = clock.monotonicMs()
+    const withLedger = nowMs - this.#ledgerSentMs >= ledgerEveryMs
+    const chunks = encodeBatch(
+      {
+        agent,
+        incarnation: cut.incarnation.id,
+        lane: cut.lane,
+        first: cut.first,
+        last: cut.last,
+        before: cut.before,
+        after: cut.after,
+        predecessor:
+          cut.first === 1
+            ? cut.incarnation.predecessor && {
+                incarnation: cut.incarnation.predecessor.id,
+                last: cut.incarnation.predecessor.last,
+              }
+            : undefined,
+        boot: cut.incarnation.boot,
+        sentMs: clock.wallMs(),
+        ledger: withLedger ? { ...outbox.ledger } : undefined,
+      },
+      items,
+    )
+    const body = await compress(chunks, this.#encoding)
+    const headers = {
+      'content-type': 'application/cbor',
+      ...(this.#encoding !== 'identity' && { 'content-encoding': this.#encoding }),
+    }
+    try {
+      const answer = await link.post(
+        { path: '/v1/batches', headers, body, timeoutMs: config.timeout },
+        signal,
+      )
+      const outcome = readAnswer(answer)
+      if (outcome.kind === 'accepted' && withLedger) this.#ledgerSentMs = nowMs
+      return { outcome, bytes: body.length }
+    } catch (error) {
+      const timedOut = (error as Error).name === 'TimeoutError'
+      return {
+        outcome: { kind: 'unknown', reason: explain(error, config.url), timedOut },
+        bytes: body.length,
+      }
+    }
+  }
+
+  async #backOff(reason: string, atLeastMs: number, signal: AbortSignal): Promise<void> {
+    const { clock, random, config, log } = this.#options
+    this.#attempt += 1
+    this.#status.retries += 1
+    this.#status.lastFailure = reason
+    const delayMs = Math.max(atLeastMs, retryDelayMs(this.#attempt, config.retry, random.uniform()))
+    const untilMonotonicMs = clock.monotonicMs() + delayMs
+    // The first failure is news; after that once in a while is enough.
+    const level = this.#attempt === 1 || this.#attempt % 10 === 0 ? 'warn' : 'debug'
+    log[level](
+      { attempt: this.#attempt, retryInMs: Math.round(delayMs) },
+      `not forwarded, kept: ${reason}`,
+    )
+    this.#flushing = false
+    while (!signal.aborted && !this.#flushing && clock.monotonicMs() < untilMonotonicMs) {
+      this.#status.state = { phase: 'waiting', attempt: this.#attempt, untilMonotonicMs, reason }
+      await this.#sleep(untilMonotonicMs - clock.monotonicMs(), signal)
+    }
+  }
+
+  /** The lane whose turn it is, of those that are due: full, old enough, urgent, or asked to flush. */
+  #nextLane(): Lane | undefined {
+    const due = new Set(lanes.filter((lane) => this.#dueInMs(lane) <= 0))
+    return chooseLane(due, this.#passedOver)
+  }
+
+  #dueInMs(lane: Lane): number {
+    const { outbox, clock, config } = this.#options
+    const { maxBytes, maxAge } = config.batch
+    const stock = outbox.stock(lane)
+    if (stock.entries === 0) return Number.POSITIVE_INFINITY
+    const full = stock.sequences >= this.#maxCount[lane] || stock.bytes >= maxBytes
+    if (full || this.#flushing || lane === 'urgent' || this.#prepared[lane]) return 0
+    return maxAge - (clock.monotonicMs() - outbox.waitingSinceMs(lane))
+  }
+
+  #nextDueMs(): number {
+    return Math.min(...lanes.map((lane) => this.#dueInMs(lane)))
+  }
+
+  /** Until a commit, a flush, the signal, or `ms` have passed. */
+  #sleep(ms: number, signal: AbortSignal): Promise<void> {
+    return new Promise((resolve) => {
+      if (signal.aborted) return resolve()
+      const cancel = Number.isFinite(ms)
+        ? this.#options.clock.timer(ms, () => this.#wake?.())
+        : () => {}
+      this.#wake = () => {
+        this.#wake = undefined
+        cancel()
+        resolve()
+      }
+    })
+  }
+}
+
+/** Encodes runs of small items anew as one; large ones go as they are. */
+function merge(items: Cut['items']): Uint8Array[] {
+  const merged: Uint8Array[] = []
+  let small: Uint8Array[] = []
+  const flush = () => {
+    merged.push(...(small.length > 1 ? mergeItems(small) : small))
+    small = []
+  }
+  for (const { bytes, count } of items) {
+    if (count >= mergeBelow) {
+      flush()
+      merged.push(bytes)
+    } else small.push(bytes)
+  }
+  flush()
+  return merged
+}
+
+function explain(error: unknown, url: string): string {
+  const { name, code, message } = error as { name?: string; code?: string; message?: string }
+  if (name === 'TimeoutError') return `the collector at ${url} did not answer in time`
+  if (code === 'ECONNREFUSED')
+    return `nothing listens at ${url}: is the collector running, is uplink.url right?`
+  if (code === 'ENOTFOUND' || code === 'EAI_AGAIN')
+    return `${url}: the name does not resolve: check uplink.url and DNS`
+  return `${url}: ${code ?? ''} ${message ?? String(error)}`.trim()
+}

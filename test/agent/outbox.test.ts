@@ -1,0 +1,335 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { entryRange } from '../../agent/outbox/key.ts'
+import { openLevel } from '../../agent/outbox/level.ts'
+import { type Cut, Outbox, OutboxFailure } from '../../agent/outbox/outbox.ts'
+import { decodeItem } from '../../shared/batch.ts'
+import { chainStart, sameChain } from '../../shared/chain.ts'
+import { UserError } from '../../shared/failure.ts'
+import { imbalance } from '../../shared/ledger.ts'
+import type { Store } from '../../shared/ports.ts'
+import type { Value } from '../../shared/reading.ts'
+import { groupOf, openOutbox, wholeLane } from '../support/outbox.ts'
+import { reading, readings } from '../support/readings.ts'
+import { temporaryDirectory } from '../support/temporary.ts'
+
+const reject = {
+  topic: 'sensors/x',
+  payload: new Uint8Array([1, 2, 3]),
+  size: 3,
+  sha256: undefined,
+  reason: 'not JSON',
+  arrival: { wallMs: 0, monotonicMs: 0 },
+}
+
+function values(cut: Cut | undefined): Value[] {
+  return (cut?.items ?? []).flatMap(({ bytes }) => {
+    const item = decodeItem(bytes)
+    return item.kind === 'readings' ? item.readings.map(({ value }) => value) : []
+  })
+}
+
+test('what is committed comes out in order, once, numbered from 1 without holes', async (t) => {
+  await using outbox = await openOutbox(await temporaryDirectory(t))
+  await outbox.commit(groupOf(readings(3, 1)))
+  await outbox.commit(groupOf(readings(2, 4)))
+
+  const first = await outbox.cut('bulk', { ...wholeLane, maxCount: 4 })
+  assert.deepEqual([first?.first, first?.last, first?.more], [1, 3, true])
+  assert.deepEqual(values(first), [1, 2, 3])
+  assert.deepEqual(first?.before, chainStart)
+  await outbox.release(first!)
+
+  const second = await outbox.cut('bulk', wholeLane)
+  assert.deepEqual([second?.first, second?.last, second?.more], [4, 5, false])
+  assert.ok(sameChain(second!.before, first!.after))
+  await outbox.release(second!)
+  assert.equal(await outbox.cut('bulk', wholeLane), undefined)
+  assert.equal(outbox.ledger.forwarded, 5)
+  assert.equal(imbalance(outbox.ledger), 0)
+})
+
+test('a drained outbox reuses no sequence after a restart', async (t) => {
+  const directory = await temporaryDirectory(t)
+  const before = await openOutbox(directory)
+  await before.commit(groupOf(readings(2)))
+  const first = (await before.cut('bulk', wholeLane))!
+  await before.release(first)
+  await before.close()
+
+  await using after = await openOutbox(directory)
+  await after.commit(groupOf(readings(1)))
+  const second = (await after.cut('bulk', wholeLane))!
+  assert.notDeepEqual(second.incarnation.id, first.incarnation.id)
+  assert.deepEqual(second.incarnation.predecessor?.id, first.incarnation.id)
+  assert.equal(second.incarnation.predecessor?.last.bulk, 2)
+  assert.ok(sameChain(second.incarnation.predecessor!.chain.bulk, first.after))
+})
+
+test('what was not released is there after a restart, before what comes later', async (t) => {
+  const directory = await temporaryDirectory(t)
+  const before = await openOutbox(directory)
+  await before.commit(groupOf(readings(5)))
+  await before.release((await before.cut('bulk', { ...wholeLane, maxCount: 2 }))!)
+  await before.close()
+
+  await using after = await openOutbox(directory)
+  assert.deepEqual(after.damage, [])
+  assert.equal(after.ledger.buffered, 3)
+  await after.commit(groupOf(readings(2, 6)))
+  const rest = (await after.cut('bulk', wholeLane))!
+  assert.deepEqual([rest.first, rest.last], [3, 5])
+  assert.deepEqual(values(rest), [3, 4, 5])
+  await after.release(rest)
+  assert.deepEqual(values(await after.cut('bulk', wholeLane)), [6, 7])
+  assert.equal(imbalance(after.ledger), 0)
+})
+
+test('a cut in the middle of an entry carries the running hash on', async (t) => {
+  await using outbox = await openOutbox(await temporaryDirectory(t))
+  await outbox.commit(groupOf(readings(10)))
+  const whole = (await outbox.cut('bulk', wholeLane))!
+  const parts = []
+  for (const last of [3, 7, 10]) {
+    const part = (await outbox.cut('bulk', { ...wholeLane, last }))!
+    assert.equal(part.last, last)
+    parts.push(part)
+    await outbox.release(part)
+  }
+  assert.deepEqual(parts.flatMap(values), values(whole))
+  assert.ok(sameChain(parts[1]!.before, parts[0]!.after))
+  assert.ok(sameChain(parts[2]!.after, whole.after))
+  assert.equal(outbox.ledger.forwarded, 10)
+})
+
+test('lanes, quarantine and state commit with the group, all or nothing', async (t) => {
+  const directory = await temporaryDirectory(t)
+  const before = await openOutbox(directory)
+  await before.commit(
+    groupOf(readings(1), {
+      rejects: [reject],
+      records: [{ type: 'alert', content: { state: 'raised' } }],
+      state: [{ space: 'source', key: 'mark', value: new Uint8Array([7]) }],
+      counts: {
+        received: 2,
+        receivedQos0: 0,
+        suppressed: 0,
+        absorbed: 0,
+        deduplicated: 0,
+        held: 0,
+      },
+    }),
+  )
+  await before.close()
+  await using after = await openOutbox(directory)
+  const state = await Array.fromAsync(after.read('source'))
+  assert.deepEqual(
+    state.map(({ key, value }) => [key, [...value]]),
+    [['mark', [7]]],
+  )
+  assert.equal((await after.cut('urgent', wholeLane))?.last, 1)
+  const quarantined = (await after.cut('quarantine', wholeLane))!
+  const item = decodeItem(quarantined.items[0]!.bytes)
+  assert.ok(item.kind === 'records' && item.records[0]?.type === 'quarantine')
+  assert.deepEqual([...item.records[0].payload], [1, 2, 3])
+  assert.deepEqual(
+    { ...after.ledger },
+    { ...after.ledger, received: 2, quarantined: 1, buffered: 1 },
+  )
+  assert.equal(imbalance(after.ledger), 0)
+})
+
+test('a full outbox evicts the oldest bulk readings, and a gap says which', async (t) => {
+  const directory = await temporaryDirectory(t)
+  await using outbox = await openOutbox(directory, { config: { maxBytes: 1500 } })
+  for (let i = 0; i < 40; i++) await outbox.commit(groupOf(readings(20, 1 + i * 20)))
+  assert.ok(outbox.bytes <= 1500, `${outbox.bytes} bytes`)
+  const { ledger } = outbox
+  assert.ok(ledger.evicted > 0 && ledger.buffered > 0)
+  assert.equal(ledger.evicted + ledger.buffered, 800)
+  const cut = (await outbox.cut('bulk', wholeLane))!
+  const gap = decodeItem(cut.items[0]!.bytes)
+  assert.ok(gap.kind === 'gap' && gap.reason === 'evicted')
+  assert.equal(cut.items[0]!.count, ledger.evicted)
+  assert.deepEqual(gap.series, [{ device: 'pump-1', metric: 'temperature', count: ledger.evicted }])
+  assert.deepEqual(values(cut).at(-1), 800)
+  assert.equal(cut.last, 800)
+  await outbox.release(cut)
+  assert.equal(imbalance(outbox.ledger), 0)
+})
+
+test('what may be on its way is not evicted', async (t) => {
+  await using outbox = await openOutbox(await temporaryDirectory(t), { config: { maxBytes: 1500 } })
+  await outbox.commit(groupOf(readings(20)))
+  const sent = (await outbox.cut('bulk', wholeLane))!
+  outbox.pin(sent)
+  for (let i = 1; i < 40; i++) await outbox.commit(groupOf(readings(20, 1 + i * 20)))
+  await outbox.release(sent)
+  assert.equal(outbox.ledger.forwarded, 20)
+  assert.equal(imbalance(outbox.ledger), 0)
+  const rest = (await outbox.cut('bulk', wholeLane))!
+  assert.deepEqual([rest.first, rest.last], [21, 800])
+})
+
+test('a damaged entry becomes a declared gap, and the rest is kept', async (t) => {
+  const directory = await temporaryDirectory(t)
+  const before = await openOutbox(directory)
+  for (let i = 0; i < 3; i++) await before.commit(groupOf(readings(5, 1 + i * 5)))
+  await before.close()
+  const store = await openLevel(directory)
+  const entries = await Array.fromAsync(store.read(entryRange('bulk')))
+  const flipped = entries[1]!.value.slice()
+  flipped[60]! ^= 1
+  await store.write([{ key: entries[1]!.key, value: flipped }], { sync: true })
+  await store.close()
+
+  await using after = await openOutbox(directory)
+  assert.equal(after.damage.length > 0, true)
+  assert.deepEqual(
+    { ...after.ledger },
+    { ...after.ledger, received: 15, buffered: 10, lostCorrupt: 5 },
+  )
+  const cut = (await after.cut('bulk', wholeLane))!
+  assert.deepEqual([cut.first, cut.last], [1, 15])
+  assert.deepEqual(
+    cut.items.map(({ gap, count }) => [gap, count]),
+    [
+      [false, 5],
+      [true, 5],
+      [false, 5],
+    ],
+  )
+  assert.deepEqual(values(cut), [1, 2, 3, 4, 5, 11, 12, 13, 14, 15])
+})
+
+test('an entry that LevelDB dropped at the end of an incarnation is missed through the ledger', async (t) => {
+  const directory = await temporaryDirectory(t)
+  const before = await openOutbox(directory)
+  await before.commit(groupOf(readings(5)))
+  await before.commit(groupOf(readings(5, 6)))
+  await before.close()
+  const store = await openLevel(directory)
+  const entries = await Array.fromAsync(store.read(entryRange('bulk')))
+  await store.write([{ key: entries[1]!.key, value: undefined }], { sync: true })
+  await store.close()
+  await using after = await openOutbox(directory)
+  assert.equal(after.ledger.lostCorrupt, 5)
+  assert.equal(imbalance(after.ledger), 0)
+})
+
+test('after one failed write nothing more is accepted', async (t) => {
+  const directory = await temporaryDirectory(t)
+  const real = await openLevel(directory)
+  let failing = false
+  const store: Store = {
+    get: (key) => real.get(key),
+    read: (range) => real.read(range),
+    close: () => real.close(),
+    write: (changes, options) =>
+      failing ? Promise.reject(new Error('ENOSPC')) : real.write(changes, options),
+  }
+  await using outbox = await openOutbox(directory, { store })
+  await outbox.commit(groupOf(readings(1)))
+  failing = true
+  await assert.rejects(outbox.commit(groupOf(readings(1, 2))), OutboxFailure)
+  failing = false
+  await assert.rejects(outbox.commit(groupOf(readings(1, 2))), OutboxFailure)
+  assert.equal(outbox.ledger.received, 1)
+})
+
+test('a refused reading moves to quarantine, and a gap stands in its place', async (t) => {
+  await using outbox = await openOutbox(await temporaryDirectory(t))
+  await outbox.commit(groupOf(readings(3)))
+  await outbox.refuse((await outbox.cut('bulk', { ...wholeLane, maxCount: 1 }))!, 'too odd')
+  const cut = (await outbox.cut('bulk', wholeLane))!
+  assert.deepEqual(
+    cut.items.map(({ gap, count }) => [gap, count]),
+    [
+      [true, 1],
+      [false, 2],
+    ],
+  )
+  assert.deepEqual([cut.first, cut.last], [1, 3])
+  const set = decodeItem((await outbox.cut('quarantine', wholeLane))!.items[0]!.bytes)
+  assert.ok(set.kind === 'records' && set.records[0]?.type === 'quarantine')
+  assert.match(set.records[0].reason, /too odd/)
+  assert.deepEqual(
+    { ...outbox.ledger },
+    { ...outbox.ledger, received: 3, quarantined: 1, buffered: 2 },
+  )
+  assert.equal(imbalance(outbox.ledger), 0)
+})
+
+test('what the collector no longer holds is declared released, and delivery goes on', async (t) => {
+  await using outbox = await openOutbox(await temporaryDirectory(t))
+  await outbox.commit(groupOf(readings(4)))
+  await outbox.release((await outbox.cut('bulk', wholeLane))!)
+  await outbox.commit(groupOf(readings(2, 5)))
+  const cut = (await outbox.cut('bulk', wholeLane))!
+  const collector = { incarnation: cut.incarnation.id, held: 1, chain: { high: 1, low: 2 } }
+  assert.equal(await outbox.declareReleased(cut, collector), 3)
+  const again = (await outbox.cut('bulk', wholeLane))!
+  assert.deepEqual([again.first, again.last, again.before], [2, 6, { high: 1, low: 2 }])
+  const gap = decodeItem(again.items[0]!.bytes)
+  assert.ok(gap.kind === 'gap' && gap.reason === 'released' && gap.count === 3)
+  assert.deepEqual(values(again), [5, 6])
+})
+
+test('a fork moves what is not delivered to a new incarnation, whole and in order', async (t) => {
+  await using outbox = await openOutbox(await temporaryDirectory(t))
+  await outbox.commit(groupOf(readings(3)))
+  await outbox.release((await outbox.cut('bulk', { ...wholeLane, maxCount: 1 }))!)
+  await outbox.commit(groupOf(readings(3, 4)))
+  const forked = (await outbox.cut('bulk', wholeLane))!
+  await outbox.renumber(forked.incarnation.ordinal)
+  const moved = (await outbox.cut('bulk', wholeLane))!
+  assert.notDeepEqual(moved.incarnation.id, forked.incarnation.id)
+  assert.deepEqual([moved.first, moved.last], [1, 5])
+  assert.deepEqual(values(moved), [2, 3, 4, 5, 6])
+  assert.equal(moved.incarnation.predecessor?.last.bulk, 1)
+  await outbox.commit(groupOf(readings(1, 7)))
+  await outbox.release((await outbox.cut('bulk', wholeLane))!)
+  assert.equal(imbalance(outbox.ledger), 0)
+  assert.equal(outbox.ledger.buffered, 0)
+})
+
+test('a store of another agent or of a newer version is refused in one line', async (t) => {
+  const directory = await temporaryDirectory(t)
+  await (await openOutbox(directory)).close()
+  const store = await openLevel(directory)
+  t.after(() => store.close())
+  const { systemRandom } = await import('../../shared/system.ts')
+  const { ManualClock } = await import('../support/manual-clock.ts')
+  const other = Outbox.open({
+    store,
+    clock: new ManualClock(),
+    random: systemRandom,
+    agent: 'gw-002',
+    boot: new Uint8Array(16),
+    config: { maxBytes: 2 ** 30 },
+  })
+  await assert.rejects(other, UserError)
+})
+
+test('a second process on the same folder is told who holds it', async (t) => {
+  const directory = await temporaryDirectory(t)
+  await using _held = await openOutbox(directory)
+  await assert.rejects(openLevel(directory), /another running agent holds it/)
+})
+
+test('values of every kind survive', async (t) => {
+  await using outbox = await openOutbox(await temporaryDirectory(t))
+  const given: Value[] = [
+    21.5,
+    -0,
+    2n ** 63n,
+    -(2n ** 63n),
+    true,
+    'open',
+    null,
+    1e-7,
+    9007199254740991,
+  ]
+  await outbox.commit(groupOf(given.map((value) => reading({ value }))))
+  assert.deepEqual(values(await outbox.cut('bulk', wholeLane)), given)
+})
