@@ -513,6 +513,11 @@ export class Outbox implements StateReader, AsyncDisposable {
     return incarnation.ordinal === this.#current?.ordinal
   }
 
+  /** The last sequence that a lane of an incarnation has given out; 0 for none. */
+  numberedTo({ ordinal }: Incarnation, lane: Lane): number {
+    return laneOf(this.#numbered, ordinal)[lane].sequence
+  }
+
   get current(): Incarnation | undefined {
     return this.#current
   }

@@ -84,6 +84,8 @@ export class Uplink {
   readonly #prepared: Partial<Record<Lane, Prepared>> = {}
   /** Sequences a batch may have, per lane: halved where the collector refuses or the link is too slow. */
   readonly #maxCount: Record<Lane, number>
+  /** What the link was too slow for, per lane, and a little more with each batch that gets through. */
+  readonly #ceiling: Record<Lane, number>
   readonly #passedOver: Record<Lane, number> = { urgent: 0, bulk: 0, quarantine: 0 }
   readonly #status: UplinkStatus = {
     state: { phase: 'idle' },
@@ -108,6 +110,7 @@ export class Uplink {
     this.#options = options
     const { maxReadings } = options.config.batch
     this.#maxCount = { urgent: maxReadings, bulk: maxReadings, quarantine: maxReadings }
+    this.#ceiling = { ...this.#maxCount }
     this.#encoding = options.config.compression === 'none' ? 'identity' : options.config.compression
   }
 
@@ -187,10 +190,7 @@ export class Uplink {
       case 'accepted':
         if (outcome.held !== cut.last)
           return `accepted up to ${outcome.held} instead of ${cut.last}`
-        this.#maxCount[lane] = Math.min(
-          this.#maxCount[lane] * 2,
-          this.#options.config.batch.maxReadings,
-        )
+        this.#grow(lane)
         this.#refusedInRow = 0
         await outbox.release(cut, { wireBytes: bytes })
         return undefined
@@ -228,7 +228,8 @@ export class Uplink {
       case 'unknown':
         // A link that cannot carry a batch within the time limit carries a smaller one.
         if (outcome.timedOut && cut.last > cut.first) {
-          this.#maxCount[lane] = Math.max(1, Math.ceil((cut.last - cut.first + 1) / 2))
+          this.#ceiling[lane] = cut.last - cut.first
+          this.#maxCount[lane] = Math.ceil((cut.last - cut.first + 1) / 2)
           delete this.#prepared[lane]
         }
         return outcome.reason
@@ -242,15 +243,15 @@ export class Uplink {
   ): Promise<string | undefined> {
     const { outbox } = this.#options
     if (held < cut.first) return `duplicate, although it holds only ${held}`
+    // The current incarnation cannot be ahead of itself, so another process sends under its name.
+    if (outbox.isCurrent(cut.incarnation) && held > outbox.numberedTo(cut.incarnation, cut.lane))
+      return this.#fork(cut)
     const { maxReadings: maxCount, maxBytes } = this.#options.config.batch
     // Step by step, since it may hold far more than one batch of what is still here.
     for (;;) {
       const step = await outbox.cut(cut.lane, { maxCount, maxBytes, last: held })
-      if (step?.incarnation.ordinal !== cut.incarnation.ordinal) {
-        // It holds more than this incarnation has here. One that is closed is thereby delivered; the
-        // current one cannot be ahead of itself, so another process sends under its name.
-        return outbox.isCurrent(cut.incarnation) ? this.#fork(cut) : undefined
-      }
+      // All that is left of a closed incarnation is thereby delivered, if it holds more.
+      if (step?.incarnation.ordinal !== cut.incarnation.ordinal) return undefined
       if (step.last === held && !step.endsInGap && !sameChain(step.after, chain))
         return this.#fork(cut)
       await outbox.release(step.last === held ? { ...step, after: chain } : step)
@@ -287,6 +288,12 @@ export class Uplink {
     return this.#refusedInRow % maxRefusedInRow === 0
       ? `it refuses everything: ${reason}`
       : undefined
+  }
+
+  #grow(lane: Lane): void {
+    const { maxReadings } = this.#options.config.batch
+    this.#ceiling[lane] = Math.min(maxReadings, Math.ceil(this.#ceiling[lane] * 1.05))
+    this.#maxCount[lane] = Math.min(this.#ceiling[lane], this.#maxCount[lane] * 2)
   }
 
   async #prepare(limits: CutLimits, lane: Lane): Promise<Prepared | undefined> {
