@@ -208,10 +208,12 @@ test('an encoding that the collector does not know is replaced by one that it na
 test('a link too slow for a batch gets smaller ones', async (t) => {
   const { outbox, collector, drain } = await rig(t)
   collector.before = ({ body }) => {
-    if (body.length > 250) throw Object.assign(new Error('late'), { name: 'TimeoutError' })
+    if (body.length > 1000) throw Object.assign(new Error('late'), { name: 'TimeoutError' })
     return undefined
   }
-  await outbox.commit(groupOf(readings(500)))
+  await outbox.commit(
+    groupOf(readings(500).map((given) => ({ ...given, value: Math.sin(given.timeMs) }))),
+  )
   await drain()
   assert.equal(values(collector).length, 500)
   assert.ok(collector.batches.length > 1)
