@@ -33,18 +33,12 @@ export interface Decoded {
   publish: { topic: string; payload: Uint8Array }[]
 }
 
-export interface UndecodedTopics {
-  /** Messages per topic that no rule matches, in order of first appearance; at most 1,000 topics. */
-  topics: { topic: string; messages: number }[]
-  /** Messages of topics beyond those. */
-  others: number
-}
-
 /** Topics, and series within them, whose rule and names are remembered at least. */
 const rememberedTopics = 10_000
 /** Longer topics are worked out anew each time, so that a hostile publisher cannot fill the memory. */
 const longestRemembered = 256
-const maxUndecoded = 1_000
+/** Topics without a rule that are counted one by one. */
+const maxUnmatched = 1_000
 
 interface Rule {
   rule: DecodeRule
@@ -73,8 +67,8 @@ export class Decoder {
     rememberedTopics,
     ({ topic }) => 1 + (topic?.weight ?? 0),
   )
-  readonly #undecoded = new Map<string, number>()
-  #undecodedOthers = 0
+  readonly #unmatched = new Map<string, number>()
+  #unmatchedOthers = 0
 
   /** @throws RangeError on a rule that `decodeSchema` would have refused */
   constructor(options: DecoderOptions) {
@@ -110,12 +104,15 @@ export class Decoder {
     return { readings, counts, rejects, state, publish }
   }
 
-  /** Topics that no rule decodes, since the start. */
-  undecoded(): UndecodedTopics {
-    return {
-      topics: [...this.#undecoded].map(([topic, messages]) => ({ topic, messages })),
-      others: this.#undecodedOthers,
-    }
+  /**
+   * Messages per topic that no rule matches, since the start, in order of first appearance. Long topics
+   * are cut; those beyond the first 1,000 share a last row.
+   */
+  unmatchedTopics(): { topic: string; count: number }[] {
+    const rows = [...this.#unmatched].map(([topic, count]) => ({ topic, count }))
+    if (this.#unmatchedOthers > 0)
+      rows.push({ topic: '(other topics)', count: this.#unmatchedOthers })
+    return rows
   }
 
   /** @returns why it goes into quarantine, or undefined when its readings are in `output` */
@@ -124,7 +121,7 @@ export class Decoder {
       return `larger than source.maxMessageBytes: ${message.oversize.size} bytes`
     const { topic, decoder } = this.#route(message.topic)
     if (!topic || !decoder) {
-      this.#countUndecoded(message.topic)
+      this.#countUnmatched(message.topic)
       return 'no rule for this topic'
     }
     const [readings, state, publish] = [
@@ -170,11 +167,11 @@ export class Decoder {
     return noRoute
   }
 
-  #countUndecoded(topic: string): void {
+  #countUnmatched(topic: string): void {
     const key = topic.length > longestRemembered ? `${topic.slice(0, longestRemembered)}…` : topic
-    const count = this.#undecoded.get(key)
-    if (count === undefined && this.#undecoded.size >= maxUndecoded) this.#undecodedOthers++
-    else this.#undecoded.set(key, (count ?? 0) + 1)
+    const count = this.#unmatched.get(key)
+    if (count === undefined && this.#unmatched.size >= maxUnmatched) this.#unmatchedOthers++
+    else this.#unmatched.set(key, (count ?? 0) + 1)
   }
 }
 

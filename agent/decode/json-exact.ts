@@ -12,23 +12,28 @@ const safeDigits = 15
 
 /**
  * Parses JSON as `JSON.parse` does, but keeps numbers exact: those of more than 15 digits become
- * `LongNumber`. Without such digits anywhere it costs what `JSON.parse` costs.
+ * `LongNumber`. Where no digits run that long it costs what `JSON.parse` costs.
  *
  * @throws SyntaxError exactly where `JSON.parse` does
  */
 export function parseExact(text: string): unknown {
   const document: unknown = JSON.parse(text)
-  return hasLongNumber(text) ? new ExactReader(text).read() : document
+  return needsReader(text) ? new ExactReader(text).read() : document
 }
 
-/** Whether digits, one point among them perhaps, run for longer than a float keeps. */
-function hasLongNumber(text: string): boolean {
+/**
+ * Whether digits, a point among them perhaps, run for longer than a float keeps, or there is an escape:
+ * after one document with the name `\`, V8's parser gives that name to others that are written with an
+ * escape (nodejs/node#63785), and any publisher may send that document.
+ */
+function needsReader(text: string): boolean {
   let run = 0
   for (let i = 0; i < text.length; i++) {
     const code = text.charCodeAt(i)
-    if ((code >= 48 && code <= 57) || code === 46) {
+    if ((code >= 0x30 && code <= 0x39) || code === 0x2e) {
       if (++run > safeDigits) return true
-    } else run = 0
+    } else if (code === 0x5c) return true
+    else run = 0
   }
   return false
 }

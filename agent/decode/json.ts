@@ -1,14 +1,14 @@
-import { Quality, type Series, type Value } from '../../shared/reading.ts'
+import { Quality, type Series } from '../../shared/reading.ts'
 import type { Message } from '../source/message.ts'
 import type { Format, Output, PayloadDecoder } from './format.ts'
 import { LongNumber, parseExact } from './json-exact.ts'
+import { FastReader } from './json-fast.ts'
+import { isContainer, toValue, valueProblem } from './json-value.ts'
 import type { MatchedTopic, OwnNames } from './matched-topic.ts'
 import { follow, type Pointer, parsePointer } from './pointer.ts'
 import { type DecodeRule, maxValues } from './rule.ts'
 import { type Instant, readTime } from './time.ts'
 
-/** Longest value that is text, bytes of UTF-8. */
-const maxTextBytes = 256
 /** Deepest nesting where every scalar is a value. */
 const maxDepth = 16
 
@@ -43,7 +43,9 @@ abstract class JsonDecoder implements PayloadDecoder {
         ? `not JSON: ${oneLine(cause.message)}`
         : 'not JSON: invalid UTF-8'
     }
-    this.#readTime(document, output)
+    const pointer = this.timePointer
+    const given = pointer && isContainer(document) ? follow(pointer, document) : undefined
+    this.readTime(given instanceof LongNumber ? given.text : given, output)
     return this.put(document, topic, output)
   }
 
@@ -51,24 +53,29 @@ abstract class JsonDecoder implements PayloadDecoder {
   abstract put(document: unknown, topic: MatchedTopic, output: Output): string | undefined
 
   /** The arrival stands in for a time that is not there, and, marked, for one that cannot be meant. */
-  #readTime(document: unknown, output: Output): void {
-    const given =
-      this.timePointer && isContainer(document) ? follow(this.timePointer, document) : undefined
+  readTime(given: unknown, output: Output): void {
     this.quality = Quality.good
     if (given !== undefined && given !== null) {
-      const written = given instanceof LongNumber ? given.text : given
-      if (readTime(written, this.#timeUnit, this.instant)) return
+      if (readTime(given, this.#timeUnit, this.instant)) return
       this.quality = Quality.timeReplaced
     }
     this.instant.timeMs = output.arrival.wallMs
     this.instant.timeNanos = 0
   }
 
-  /** @returns why `found` is no value, or why its names name no series */
-  reading(found: unknown, series: Series | string, output: Output): string | undefined {
+  /**
+   * @param where the value's name or pointer, for a person
+   * @returns why `found` is no value, or why its names name no series
+   */
+  reading(
+    found: unknown,
+    where: string,
+    series: Series | string,
+    output: Output,
+  ): string | undefined {
     if (typeof series === 'string') return series
     const value = toValue(found)
-    if (value === undefined) return valueProblem(found)
+    if (value === undefined) return `${oneLine(where)}: ${valueProblem(found)}`
     output.reading(series, this.instant.timeMs, this.instant.timeNanos, value, this.quality)
     return undefined
   }
@@ -76,20 +83,32 @@ abstract class JsonDecoder implements PayloadDecoder {
 
 /** One value, at a pointer, or the whole payload where that is a scalar. */
 class OneValue extends JsonDecoder {
-  readonly #pointer: Pointer
   readonly #text: string
+  readonly #pointer: Pointer
+  readonly #fast: FastReader | undefined
 
   constructor(rule: DecodeRule) {
     super(rule)
     this.#text = rule.value ?? '/v'
     this.#pointer = parsePointer(this.#text)
+    this.#fast = FastReader.for(this.#pointer, this.timePointer)
+  }
+
+  override decode(message: Message, topic: MatchedTopic, output: Output): string | undefined {
+    const fast = this.#fast
+    if (!fast?.read(message.payload)) return super.decode(message, topic, output)
+    this.readTime(fast.time, output)
+    return this.#put(fast.value, topic, output)
   }
 
   override put(document: unknown, topic: MatchedTopic, output: Output): string | undefined {
     const found = isContainer(document) ? follow(this.#pointer, document) : document
+    return this.#put(found, topic, output)
+  }
+
+  #put(found: unknown, topic: MatchedTopic, output: Output): string | undefined {
     if (found === undefined) return `no value at ${this.#text}`
-    const problem = this.reading(found, topic.series(undefined), output)
-    return problem && `value: ${problem}`
+    return this.reading(found, 'value', topic.series(undefined), output)
   }
 }
 
@@ -112,8 +131,8 @@ class NamedValues extends JsonDecoder {
       const found = follow(pointer, document)
       if (found === undefined) continue
       some = true
-      const problem = this.reading(found, topic.series(metric, own), output)
-      if (problem) return `${metric}: ${problem}`
+      const problem = this.reading(found, metric, topic.series(metric, own), output)
+      if (problem) return problem
     }
     return some ? undefined : 'none of the values is there'
   }
@@ -125,8 +144,7 @@ class AllValues extends JsonDecoder {
 
   override put(document: unknown, topic: MatchedTopic, output: Output): string | undefined {
     if (!isContainer(document)) {
-      const problem = this.reading(document, topic.series(undefined), output)
-      return problem && `value: ${problem}`
+      return this.reading(document, 'value', topic.series(undefined), output)
     }
     this.#count = 0
     const pointer = this.timePointer
@@ -152,10 +170,7 @@ class AllValues extends JsonDecoder {
       if (isContainer(found)) problem = this.#walk(found, metric, depth + 1, timeIn, topic, output)
       else if (container === timeIn && name === this.timePointer?.at(-1)) continue
       else if (++this.#count > maxValues) return `more than ${maxValues} values`
-      else {
-        problem = this.reading(found, topic.series(metric), output)
-        if (problem) problem = `${oneLine(metric)}: ${problem}`
-      }
+      else problem = this.reading(found, metric, topic.series(metric), output)
       if (problem) return problem
     }
     return undefined
@@ -165,63 +180,8 @@ class AllValues extends JsonDecoder {
 // A byte order mark stays in and is no JSON, as RFC 8259 would have it.
 const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
 
-function isContainer(found: unknown): found is object {
-  return typeof found === 'object' && found !== null && !(found instanceof LongNumber)
-}
-
-/** Undefined where `found` is no value that a reading can have; `valueProblem` then says why. */
-function toValue(found: unknown): Value | undefined {
-  switch (typeof found) {
-    case 'number':
-      return Number.isFinite(found) ? found : undefined
-    case 'boolean':
-      return found
-    case 'string':
-      return textProblem(found) ? undefined : found
-    default:
-      if (found === null) return null
-      return found instanceof LongNumber ? longValue(found.text) : undefined
-  }
-}
-
-function valueProblem(found: unknown): string {
-  if (typeof found === 'string') return textProblem(found) ?? ''
-  if (Array.isArray(found)) return 'an array, not a number, boolean, text or null'
-  if (isContainer(found)) return 'an object, not a number, boolean, text or null'
-  return found instanceof LongNumber && isInteger(found.text)
-    ? 'integer beyond 64 bits'
-    : 'number beyond a float'
-}
-
-function textProblem(text: string): string | undefined {
-  if (text.length * 3 > maxTextBytes && Buffer.byteLength(text) > maxTextBytes)
-    return `text longer than ${maxTextBytes} bytes`
-  return text.isWellFormed() ? undefined : 'text that is not valid Unicode'
-}
-
-const minInteger = -(2n ** 63n)
-const maxInteger = 2n ** 64n - 1n
-
-function longValue(text: string): Value | undefined {
-  if (!isInteger(text)) {
-    const value = Number(text)
-    return Number.isFinite(value) ? value : undefined
-  }
-  // 64 bits are at most 20 digits and a sign; a BigInt of a hundred thousand digits is dear.
-  if (text.length > 21) return undefined
-  const value = BigInt(text)
-  if (value < minInteger || value > maxInteger) return undefined
-  const number = Number(value)
-  return Number.isSafeInteger(number) ? number : value
-}
-
-function isInteger(text: string): boolean {
-  return !/[.eE]/.test(text)
-}
-
-/** Foreign text within a reason, which is one line for a person. */
+/** Foreign text within a reason, which is one line for a person: nothing that a terminal would obey. */
 function oneLine(text: string): string {
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what must go
-  const plain = text.replace(/[\u0000-\u001f\u007f-\u009f\u2028\u2029]+/g, ' ').toWellFormed()
+  const plain = text.replace(/[\p{C}\p{Zl}\p{Zp}]+/gu, ' ')
   return plain.length > 120 ? `${plain.slice(0, 119).toWellFormed()}…` : plain
 }

@@ -24,11 +24,15 @@ const longestText = 64
  */
 export function readTime(given: unknown, unit: TimeUnit, into: Instant): boolean {
   if (typeof given === 'number')
-    return Number.isSafeInteger(given)
-      ? unit !== 'iso' && readInteger(given, unit, into) && inRange(into)
-      : readDecimal(String(given), unit, into) && inRange(into)
+    return (
+      (Number.isSafeInteger(given)
+        ? readInteger(given, unit, into)
+        : readDecimal(String(given), unit, into)) && inRange(into)
+    )
   if (typeof given !== 'string' || given.length > longestText) return false
-  return (readDecimal(given, unit, into) || readIso(given, unit, into)) && inRange(into)
+  const found =
+    given.charCodeAt(4) === 0x2d ? readIso(given, unit, into) : readDecimal(given, unit, into)
+  return found && inRange(into)
 }
 
 function inRange(instant: Instant): boolean {
@@ -36,6 +40,7 @@ function inRange(instant: Instant): boolean {
 }
 
 function readInteger(count: number, unit: TimeUnit, into: Instant): boolean {
+  if (unit === 'iso') return false
   let timeMs = count
   let timeNanos = 0
   if (unit === 's') timeMs = count * 1000
@@ -51,22 +56,21 @@ function readInteger(count: number, unit: TimeUnit, into: Instant): boolean {
   return true
 }
 
-/** Decimal places between a unit and the nanosecond. */
-const placesToNanos = { s: 9, ms: 6, us: 3, ns: 0 } as const
+/** Decimal places from a unit to the millisecond. */
+const placesToMs = { s: 3, ms: 0, us: -3, ns: -6 } as const
 
-/** A JSON number's text: through whole numbers, since a float cannot hold seconds and nanoseconds. */
+/** A number's text, by its digits: a float cannot hold seconds and nanoseconds. */
 function readDecimal(text: string, unit: TimeUnit, into: Instant): boolean {
   if (unit === 'iso') return false
-  const match = /^(-?\d+)(?:\.(\d+))?(?:[eE]([+-]?\d{1,3}))?$/.exec(text)
+  const match = /^(\d+)(?:\.(\d+))?(?:[eE]([+-]?\d{1,3}))?$/.exec(text)
   if (!match) return false
   const [, whole = '', fraction = '', exponent = '0'] = match
-  const places = placesToNanos[unit ?? 'ms'] + Number(exponent) - fraction.length
-  // At most 64 digits and 1,009 places: small work, and inRange has the last word.
-  const digits = BigInt(whole + fraction)
-  const nanos = places >= 0 ? digits * 10n ** BigInt(places) : digits / 10n ** BigInt(-places)
-  if (nanos < 0n || nanos > 1n << 64n) return false
-  into.timeMs = Number(nanos / 1_000_000n)
-  into.timeNanos = Number(nanos % 1_000_000n)
+  const digits = whole + fraction
+  /** Digits in front of the point, in milliseconds. */
+  const point = whole.length + Number(exponent) + placesToMs[unit ?? 'ms']
+  if (point < 1 || point > 2 * longestText) return false
+  into.timeMs = Number(digits.slice(0, point).padEnd(point, '0'))
+  into.timeNanos = Number(digits.slice(point, point + 6).padEnd(6, '0'))
   return true
 }
 
@@ -76,24 +80,64 @@ function readDecimal(text: string, unit: TimeUnit, into: Instant): boolean {
  */
 function readIso(text: string, unit: TimeUnit, into: Instant): boolean {
   if (unit !== undefined && unit !== 'iso') return false
-  const match =
-    /^(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d)(?::(\d\d)(?:[.,](\d{1,30}))?)?(?:[Zz]|([+-])(\d\d):?(\d\d)?)?$/.exec(
-      text,
-    )
-  if (!match) return false
-  const [year, month, day, hour, minute] = [1, 2, 3, 4, 5].map((group) => Number(match[group]))
-  const second = Number(match[6] ?? 0)
-  const zoneHour = Number(match[9] ?? 0)
-  const zoneMinute = Number(match[10] ?? 0)
-  if (month! < 1 || month! > 12 || day! < 1 || day! > daysIn(year!, month!)) return false
+  const year = twoDigits(text, 0) * 100 + twoDigits(text, 2)
+  const month = twoDigits(text, 5)
+  const day = twoDigits(text, 8)
+  const hour = twoDigits(text, 11)
+  const minute = twoDigits(text, 14)
+  if (!isOneOf(text, 4, '-') || !isOneOf(text, 7, '-')) return false
+  if (!isOneOf(text, 10, 'Tt ') || !isOneOf(text, 13, ':')) return false
+  let at = 16
+  let second = 0
+  if (isOneOf(text, at, ':')) {
+    second = twoDigits(text, at + 1)
+    at += 3
+  }
+  let nanos = 0
+  if (at === 19 && isOneOf(text, at, '.,')) {
+    let worth = 100_000_000
+    for (at++; at < text.length; at++) {
+      const digit = text.charCodeAt(at) - 0x30
+      if (!(digit >= 0 && digit <= 9)) break
+      nanos += digit * worth
+      // What is finer than a nanosecond is cut off.
+      worth = Math.floor(worth / 10)
+    }
+    if (at === 20) return false
+  }
+  const zoneMinutes = zoneAt(text, at)
+  // Comparisons with NaN, which stands for what is no number, are false.
+  if (!(month >= 1 && month <= 12 && day >= 1 && day <= daysIn(year, month))) return false
   // A leap second is the first one of the next minute, as on most clocks.
-  if (hour! > 23 || minute! > 59 || second > 60 || zoneHour > 23 || zoneMinute > 59) return false
-  const zoneMinutes = (zoneHour * 60 + zoneMinute) * (match[8] === '-' ? -1 : 1)
-  const minutes = daysSince1970(year!, month!, day!) * 1440 + hour! * 60 + minute! - zoneMinutes
-  const nanos = Number((match[7] ?? '').slice(0, 9).padEnd(9, '0'))
+  if (!(hour <= 23 && minute <= 59 && second <= 60 && Math.abs(zoneMinutes) < 1440)) return false
+  const minutes = daysSince1970(year, month, day) * 1440 + hour * 60 + minute - zoneMinutes
   into.timeMs = (minutes * 60 + second) * 1000 + Math.floor(nanos / 1_000_000)
   into.timeNanos = nanos % 1_000_000
   return true
+}
+
+/** Minutes east of UTC that the rest of the text says, or NaN where it is no zone. */
+function zoneAt(text: string, at: number): number {
+  if (at === text.length) return 0
+  if (isOneOf(text, at, 'Zz')) return at + 1 === text.length ? 0 : Number.NaN
+  if (!isOneOf(text, at, '+-')) return Number.NaN
+  const hours = twoDigits(text, at + 1)
+  const minutesAt = at + 3 + (isOneOf(text, at + 3, ':') ? 1 : 0)
+  const minutes = at + 3 === text.length ? 0 : twoDigits(text, minutesAt)
+  if (at + 3 !== text.length && minutesAt + 2 !== text.length) return Number.NaN
+  if (!(minutes <= 59)) return Number.NaN
+  return (hours * 60 + minutes) * (isOneOf(text, at, '-') ? -1 : 1)
+}
+
+function isOneOf(text: string, at: number, characters: string): boolean {
+  return at < text.length && characters.includes(text[at]!)
+}
+
+/** The number of two digits, or NaN where there are none. */
+function twoDigits(text: string, at: number): number {
+  const tens = text.charCodeAt(at) - 0x30
+  const ones = text.charCodeAt(at + 1) - 0x30
+  return tens >= 0 && tens <= 9 && ones >= 0 && ones <= 9 ? tens * 10 + ones : Number.NaN
 }
 
 function daysIn(year: number, month: number): number {
