@@ -135,3 +135,8 @@ export function splitCells(record: string, delimiter: string): string[] | 'open'
     position++
   }
 }
+
+/** Quoted where it must be. */
+export function csvCell(text: string): string {
+  return /[",;\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text
+}

@@ -1,3 +1,4 @@
+import { decimalText } from './cell.ts'
 import { SeededRandom } from './random.ts'
 import type { Sample } from './sample.ts'
 
@@ -43,7 +44,7 @@ export function* plant({ seed, devices, startMs }: PlantOptions): Generator<Samp
           metric: name,
           timeMs: Math.round(atMs + jitterMs * random.gaussian()),
           timeNanos: 0,
-          value: value.toFixed(2),
+          value: decimalText(value, 2),
           atMs,
         })
       }

@@ -20,8 +20,8 @@ export async function play(samples: Samples, options: PlayOptions): Promise<void
       for (const sample of batch) {
         const due = pace.until(sample.atMs, signal)
         if (due) await due
-        const room = publisher.room(signal)
-        if (room) await room
+        // Again after each wait: somebody else may have been faster.
+        for (let room = publisher.room(signal); room; room = publisher.room(signal)) await room
         signal.throwIfAborted()
         publisher.publish(`${prefix}/${sample.device}/${sample.metric}`, payloadOf(sample))
         devices.set(sample.device, (devices.get(sample.device) ?? 0) + 1)

@@ -8,6 +8,7 @@ import {
   type Packet,
   parser,
 } from 'mqtt-packet'
+import { sleep } from '../shared/clock.ts'
 import { UserError } from '../shared/failure.ts'
 import type { Clock, Random } from '../shared/ports.ts'
 
@@ -65,10 +66,12 @@ export class Publisher implements AsyncDisposable {
   readonly #inFlight = new Map<number, InFlight>()
   #nextId = 1
   #corked = false
+  /** The one ping, behind the last message of QoS 0. */
+  #answeredPing = false
   /** Resolvers of whoever waits for room, an acknowledgement, a connection or the end. */
   #waiting: (() => void)[] = []
   #failure: Error | undefined
-  #ending = false
+  readonly #ending = new AbortController()
   readonly #running: Promise<void>
 
   private constructor(options: PublisherOptions) {
@@ -111,19 +114,24 @@ export class Publisher implements AsyncDisposable {
     this.#send(messageId, message)
   }
 
-  /** Resolves when all is acknowledged (QoS 0: handed to the network), or at the signal. */
+  /** Resolves when the broker has taken all (QoS 0: has read it), or at the signal. */
   async drained(signal: AbortSignal): Promise<void> {
+    let askedOn: Socket | undefined
     for (;;) {
       if (this.#failure) throw this.#failure
-      const pending = this.#inFlight.size > 0 || (this.#socket?.writableLength ?? 0) > 0
-      if (!pending || signal.aborted) return
+      if (signal.aborted || this.#isTaken()) return
+      if (this.#options.qos === 0 && this.#socket && this.#socket !== askedOn) {
+        // Nobody acknowledges these; what answers a ping has read what came before it.
+        askedOn = this.#socket
+        this.#write({ cmd: 'pingreq' })
+      }
       await this.#change(signal)
     }
   }
 
   /** Says goodbye; safe to call twice. What is in flight is not waited for. */
   async close(): Promise<void> {
-    this.#ending = true
+    this.#ending.abort()
     const cancel = this.#options.clock.timer(goodbyeMs, () => this.#drop())
     if (this.#socket) this.#socket.end(generate({ cmd: 'disconnect' }))
     else this.#drop()
@@ -133,6 +141,12 @@ export class Publisher implements AsyncDisposable {
   }
 
   [Symbol.asyncDispose] = () => this.close()
+
+  #isTaken(): boolean {
+    return this.#options.qos === 0
+      ? this.sent === 0 || this.#answeredPing
+      : this.#inFlight.size === 0
+  }
 
   #hasRoom(): boolean {
     return (
@@ -194,7 +208,7 @@ export class Publisher implements AsyncDisposable {
     const { clock, random, giveUpMs, onTrouble } = this.#options
     let attempt = 0
     let lastConnectedMs = clock.monotonicMs()
-    while (!this.#ending) {
+    while (!this.#ending.signal.aborted) {
       let reason: string
       const startMs = clock.monotonicMs()
       try {
@@ -208,7 +222,7 @@ export class Publisher implements AsyncDisposable {
         }
         reason = describe(error)
       }
-      if (this.#ending) break
+      if (this.#ending.signal.aborted) break
       const withoutMs = clock.monotonicMs() - lastConnectedMs
       const where = this.#target.label
       if (withoutMs >= giveUpMs) {
@@ -226,21 +240,9 @@ export class Publisher implements AsyncDisposable {
       // The first try is at once.
       const ceilingMs = attempt === 0 ? 0 : Math.min(maxDelayMs, baseDelayMs * 2 ** attempt)
       attempt++
-      await this.#pause(Math.min(random.uniform() * ceilingMs, giveUpMs - withoutMs))
+      const delayMs = Math.min(random.uniform() * ceilingMs, giveUpMs - withoutMs)
+      await sleep(clock, delayMs, this.#ending.signal).catch(() => {})
     }
-  }
-
-  #pause(ms: number): Promise<void> {
-    return new Promise((resolve) => {
-      const cancel = this.#options.clock.timer(ms, resolve)
-      // Whatever ends the publisher ends the wait.
-      const check = () => {
-        if (!this.#ending) return void this.#waiting.push(check)
-        cancel()
-        resolve()
-      }
-      this.#waiting.push(check)
-    })
   }
 
   #fail(error: Error): void {
@@ -277,6 +279,8 @@ export class Publisher implements AsyncDisposable {
         for (const [messageId, message] of this.#inFlight) this.#send(messageId, message)
       } else if (packet.cmd === 'puback' && this.#inFlight.delete(packet.messageId!)) {
         this.acknowledged++
+      } else if (packet.cmd === 'pingresp') {
+        this.#answeredPing = true
       }
     })
     incoming.on('error', (error) => stop(new Error(`no MQTT broker (${error.message})`)))

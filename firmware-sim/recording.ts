@@ -124,8 +124,9 @@ export async function* repeat(play: () => Samples): AsyncGenerator<Sample[]> {
 /** Ends a recording after `rows` samples, or before the one `durationMs` behind the first. */
 export async function* limit(
   source: Samples,
-  { rows = Number.POSITIVE_INFINITY, durationMs = Number.POSITIVE_INFINITY },
+  bounds: { rows?: number | undefined; durationMs?: number | undefined },
 ): AsyncGenerator<Sample[]> {
+  const { rows = Number.POSITIVE_INFINITY, durationMs = Number.POSITIVE_INFINITY } = bounds
   let left = rows
   let endMs: number | undefined
   for await (const batch of source) {
