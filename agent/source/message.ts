@@ -13,14 +13,32 @@ export interface Message {
   packetId: number
   /** Set where the payload was over the limit: `payload` is then its first 64 KiB. */
   oversize?: { size: number; sha256: Uint8Array }
+  /** Set where the topic is none that MQTT allows: why, for the quarantine. No rule may decode it. */
+  fault?: string
 }
 
-/** All that arrived while the last group was being committed, in order of arrival. */
+/**
+ * All that arrived while the last group was being committed, in order of arrival; from one connection.
+ * A group may be without messages: it then brings a `session` that must be committed all the same.
+ */
 export interface MessageGroup {
   messages: Message[]
   arrival: Arrival
   /** Which connection delivered it; acknowledgements go there or nowhere. */
   connection: number
-  /** Our name for the broker's session; changes when the broker says that it has none. 16 bytes, hex. */
-  session: string
+  /** Number of the group within its connection, from 1. */
+  ordinal: number
+  /** The broker has provably read the acknowledgements of this connection's groups up to this one. */
+  proven: number
+  session: Session
+}
+
+/** What must be remembered of our session at the broker; a new object whenever it changes. */
+export interface Session {
+  /** Our name for it: 16 bytes, hex. Changes when the broker says that it has none. */
+  token: string
+  /** URL and client id: a session means nothing to another broker, or under another name. */
+  broker: string
+  /** Filters that the broker has granted within it. */
+  subscribed: readonly string[]
 }

@@ -1,0 +1,366 @@
+import type { Logger } from '../../shared/log.ts'
+import type { Clock, Random } from '../../shared/ports.ts'
+import { Backoff } from './backoff.ts'
+import type { SourceConfig } from './config.ts'
+import type { SourceFailure, SourceFailureCode } from './failure.ts'
+import { type BrokerDialer, Link, type LinkHost } from './link.ts'
+import type { MessageGroup, Session } from './message.ts'
+import { Publisher } from './publisher.ts'
+import { TopicTable } from './topic-table.ts'
+
+export { type SourceConfig, sourceSchema } from './config.ts'
+export { SourceFailure, type SourceFailureCode, sourceFailures } from './failure.ts'
+export type { BrokerDialer } from './link.ts'
+export { Marks } from './marks.ts'
+export type { Message, MessageGroup, Session } from './message.ts'
+
+export interface SourceOptions {
+  config: SourceConfig & { topics: readonly string[] }
+  /** Name of the agent; the client id derives from it. */
+  agent: string
+  dialer: BrokerDialer
+  clock: Clock
+  random: Random
+  log: Logger
+  /** Remember the session at the broker. */
+  marks: { readonly session: Session | undefined }
+  onEvent?(event: SourceEvent): void
+}
+
+export type SourceEvent =
+  | { type: 'connected'; sessionPresent: boolean }
+  /** The broker has forgotten our session, and with it what it kept for us. */
+  | { type: 'session-lost' }
+  | { type: 'disconnected'; failure: SourceFailure }
+  | { type: 'subscription-refused'; filter: string; reason: string }
+
+export interface SourceStatus {
+  phase: 'connecting' | 'connected' | 'waiting' | 'closed'
+  /** Wall clock, ms. */
+  connectedSinceMs: number | undefined
+  /** When it is tried again, wall clock, ms. */
+  retryAtMs: number | undefined
+  sessionPresent: boolean | undefined
+  subscribed: readonly string[]
+  connects: number
+  sessionsLost: number
+  lastError: { code: SourceFailureCode; message: string; atMs: number } | undefined
+  /** Received and not acknowledged, waiting or being committed. */
+  unackedMessages: number
+  unackedBytes: number
+  /** The socket is not read, because too much is un-acknowledged. */
+  paused: boolean
+  /** Sent again by the broker within one connection, and dropped. */
+  retransmitted: number
+  /** Topics with the time of their last message, wall clock, ms; at most 1,000. */
+  topics: { topic: string; lastMs: number }[]
+}
+
+/** Most bytes that are committed together. */
+const maxGroupBytes = 4 * 1024 * 1024
+/** The same trouble is logged again after this long, ms. */
+const repeatLogMs = 60_000
+const maxStatusTopics = 1_000
+
+/**
+ * MQTT as an async iterable of message groups. It connects by itself and keeps trying; what it hands out
+ * stays the broker's until `acknowledge`.
+ * Invariant: what is received and not acknowledged is bounded; beyond that the socket is not read.
+ */
+export class Source implements AsyncIterable<MessageGroup>, AsyncDisposable {
+  readonly #options: SourceOptions
+  readonly #clientId: string
+  readonly #broker: string
+  readonly #backoff: Backoff
+  readonly #topics = new TopicTable()
+  readonly #publisher: Publisher
+  readonly #host: LinkHost
+  #link: Link | undefined
+  /** Ended links whose messages are still to be handed out. QoS 0 has no other copy. */
+  #leftovers: Link[] = []
+  /** Handed out and not acknowledged, oldest first. */
+  #handed: { group: MessageGroup; link: Link; bytes: number }[] = []
+  #waiter: ((result: IteratorResult<MessageGroup, undefined>) => void) | undefined
+  #lingering: (() => void) | undefined
+  #session: Session | undefined
+  /** The session as last handed out. */
+  #reported: Session | undefined
+  #phase: SourceStatus['phase'] = 'connecting'
+  #connections = 0
+  #connects = 0
+  #sessionsLost = 0
+  #retransmitted = 0
+  #sessionPresent: boolean | undefined
+  #connectedSinceMs: number | undefined
+  #retryAtMs: number | undefined
+  #lastError: SourceStatus['lastError']
+  readonly #logged = new Map<string, { message: string; atMs: number }>()
+  #cancelRetry = () => {}
+  #closing: Promise<void> | undefined
+
+  private constructor(options: SourceOptions) {
+    const { config, agent, clock, random, marks } = options
+    this.#options = options
+    this.#clientId = config.clientId ?? `headgate-${agent}`
+    this.#broker = `${config.url} ${this.#clientId}`
+    this.#backoff = new Backoff({ ...config.retry, clock, random })
+    this.#publisher = new Publisher(config.version === '5')
+    // What another broker knew of us, or this one under another name, says nothing.
+    if (marks.session?.broker === this.#broker) this.#session = marks.session
+    this.#reported = marks.session
+    this.#host = {
+      welcomed: (link, present, maximum) => this.#welcomed(link, present, maximum),
+      arrived: (link) => this.#arrived(link),
+      closed: (link, failure) => this.#lost(link, failure),
+      published: (packetId) => this.#publisher.acknowledged(packetId),
+      subscriptionRefused: (filter, reason) => this.#refused(filter, reason),
+      subscriptionDegraded: (filter) =>
+        this.#warn(
+          `degraded ${filter}`,
+          `the broker gives only QoS 0 for ${filter}: what comes while the agent is away is lost`,
+        ),
+    }
+  }
+
+  /** Begins to connect at once. */
+  static open(options: SourceOptions): Source {
+    const source = new Source(options)
+    source.#connect()
+    return source
+  }
+
+  [Symbol.asyncIterator](): AsyncIterator<MessageGroup, undefined> {
+    return { next: () => this.#next() }
+  }
+
+  /**
+   * Tells the broker that the group is safe. Groups are acknowledged in the order they were taken. Where
+   * their connection has ended meanwhile nothing is sent: the broker delivers them again.
+   */
+  acknowledge(group: MessageGroup): void {
+    const handed = this.#handed[0]
+    if (handed?.group !== group) throw new TypeError('groups are acknowledged once, in their order')
+    this.#handed.shift()
+    if (this.#closing) return
+    handed.link.acknowledge(group)
+    const link = this.#link
+    if (link?.paused && !this.#full()) link.resume()
+  }
+
+  /**
+   * Publishes, now or once connected; QoS 1 until the broker has it.
+   *
+   * @returns false when too much waits already
+   * @throws RangeError when `topic` is none to publish under
+   */
+  publish(
+    topic: string,
+    payload: Uint8Array,
+    options: { qos?: 0 | 1; retain?: boolean } = {},
+  ): boolean {
+    return this.#publisher.publish(topic, payload, options)
+  }
+
+  status(): SourceStatus {
+    const { clock } = this.#options
+    const [wallMs, monotonicMs] = [clock.wallMs(), clock.monotonicMs()]
+    const topics = []
+    for (const { topic, lastMs } of this.#topics.list()) {
+      if (topics.length === maxStatusTopics) break
+      topics.push({ topic, lastMs: Math.round(wallMs - (monotonicMs - lastMs)) })
+    }
+    const { messages, bytes } = this.#unacknowledged()
+    return {
+      phase: this.#phase,
+      connectedSinceMs: this.#connectedSinceMs,
+      retryAtMs: this.#retryAtMs,
+      sessionPresent: this.#sessionPresent,
+      subscribed: this.#session?.subscribed ?? [],
+      connects: this.#connects,
+      sessionsLost: this.#sessionsLost,
+      lastError: this.#lastError,
+      unackedMessages: messages,
+      unackedBytes: bytes,
+      paused: this.#link?.paused ?? false,
+      retransmitted: this.#retransmitted + (this.#link?.retransmitted ?? 0),
+      topics,
+    }
+  }
+
+  /** Leaves the broker, which keeps the session and what is not acknowledged; safe to call twice. */
+  close(): Promise<void> {
+    this.#closing ??= this.#leave()
+    return this.#closing
+  }
+
+  [Symbol.asyncDispose] = () => this.close()
+
+  async #leave(): Promise<void> {
+    this.#phase = 'closed'
+    this.#connectedSinceMs = undefined
+    this.#cancelRetry()
+    this.#lingering?.()
+    this.#waiter?.({ done: true, value: undefined })
+    this.#waiter = undefined
+    await this.#link?.end()
+  }
+
+  #connect(): void {
+    this.#phase = 'connecting'
+    this.#retryAtMs = undefined
+    const { config, dialer, clock, random } = this.#options
+    this.#connections += 1
+    this.#link = new Link(
+      {
+        config,
+        clientId: this.#clientId,
+        dialer,
+        clock,
+        random,
+        topics: this.#topics,
+        number: this.#connections,
+      },
+      this.#host,
+    )
+    void this.#link.open()
+  }
+
+  #welcomed(link: Link, sessionPresent: boolean, receiveMaximum: number | undefined): Session {
+    const { random, log, config } = this.#options
+    const known = this.#session
+    if (!sessionPresent || !known)
+      this.#session = Object.freeze({
+        token: Buffer.from(random.bytes(16)).toString('hex'),
+        broker: this.#broker,
+        subscribed: Object.freeze([]),
+      })
+    this.#phase = 'connected'
+    this.#connectedSinceMs = this.#options.clock.wallMs()
+    this.#connects += 1
+    this.#sessionPresent = sessionPresent
+    this.#logged.delete('connection')
+    log.info(
+      { broker: config.url, clientId: this.#clientId, sessionPresent },
+      'connected to the broker',
+    )
+    if (known && !sessionPresent) {
+      this.#sessionsLost += 1
+      log.warn('the broker has forgotten our session: what it kept for us meanwhile is lost')
+      this.#options.onEvent?.({ type: 'session-lost' })
+    }
+    this.#publisher.connected({
+      send: (packet) => link.send(packet),
+      sessionPresent,
+      receiveMaximum,
+    })
+    this.#options.onEvent?.({ type: 'connected', sessionPresent })
+    return this.#session!
+  }
+
+  #arrived(link: Link): void {
+    this.#session = link.session
+    if (this.#full()) link.pause()
+    if (!this.#waiter) return
+    const { config, clock } = this.#options
+    if (config.linger === 0 || link.pending.length >= config.maxGroupMessages || link.paused)
+      this.#serve()
+    else this.#lingering ??= clock.timer(config.linger, () => this.#serve())
+  }
+
+  #lost(link: Link, failure: SourceFailure): void {
+    if (link !== this.#link) return
+    const { clock, log, config } = this.#options
+    this.#link = undefined
+    this.#retransmitted += link.retransmitted
+    this.#publisher.disconnected()
+    this.#connectedSinceMs = undefined
+    if (link.session && link.pending.length > 0) this.#leftovers.push(link)
+    this.#lastError = { code: failure.code, message: failure.message, atMs: clock.wallMs() }
+    const delayMs = this.#backoff.nextDelayMs(link.connectedMs)
+    if (this.#changed('connection', failure.message))
+      log.warn(
+        { code: failure.code, broker: config.url, retryInMs: Math.round(delayMs) },
+        `${failure.message}; trying again`,
+      )
+    this.#options.onEvent?.({ type: 'disconnected', failure })
+    if (this.#closing) return
+    this.#phase = 'waiting'
+    this.#retryAtMs = clock.wallMs() + Math.round(delayMs)
+    this.#cancelRetry = clock.timer(delayMs, () => this.#connect())
+    this.#serve()
+  }
+
+  #refused(filter: string, reason: string): void {
+    this.#warn(`refused ${filter}`, `the broker refused the subscription to ${filter}: ${reason}`)
+    this.#options.onEvent?.({ type: 'subscription-refused', filter, reason })
+  }
+
+  #warn(topic: string, message: string): void {
+    if (this.#changed(topic, message)) this.#options.log.warn(message)
+  }
+
+  /** Whether there is something new to say, or it was last said long ago. */
+  #changed(topic: string, message: string): boolean {
+    const nowMs = this.#options.clock.monotonicMs()
+    const last = this.#logged.get(topic)
+    if (last?.message === message && nowMs - last.atMs < repeatLogMs) return false
+    if (this.#logged.size > 1_000) this.#logged.clear()
+    this.#logged.set(topic, { message, atMs: nowMs })
+    return true
+  }
+
+  #next(): Promise<IteratorResult<MessageGroup, undefined>> {
+    if (this.#closing) return Promise.resolve({ done: true, value: undefined })
+    const group = this.#cut()
+    if (group) return Promise.resolve({ done: false, value: group })
+    if (this.#waiter) throw new TypeError('one group is asked for at a time')
+    return new Promise((resolve) => {
+      this.#waiter = resolve
+    })
+  }
+
+  #serve(): void {
+    this.#lingering?.()
+    this.#lingering = undefined
+    if (!this.#waiter) return
+    const group = this.#cut()
+    if (!group) return
+    const resolve = this.#waiter
+    this.#waiter = undefined
+    resolve({ done: false, value: group })
+  }
+
+  /** The next group: of the oldest connection that has something left. */
+  #cut(): MessageGroup | undefined {
+    const link = this.#leftovers[0] ?? this.#link
+    if (!link?.session) return undefined
+    if (link.pending.length === 0 && link.session === this.#reported) return undefined
+    const { maxGroupMessages } = this.#options.config
+    const before = link.pendingBytes
+    const group = link.take(maxGroupMessages, maxGroupBytes)
+    this.#reported = group.session
+    this.#handed.push({ group, link, bytes: before - link.pendingBytes })
+    if (link === this.#leftovers[0] && link.pending.length === 0) this.#leftovers.shift()
+    return group
+  }
+
+  #unacknowledged(): { messages: number; bytes: number } {
+    let messages = 0
+    let bytes = 0
+    for (const handed of this.#handed) {
+      messages += handed.group.messages.length
+      bytes += handed.bytes
+    }
+    for (const link of [...this.#leftovers, this.#link]) {
+      messages += link?.pending.length ?? 0
+      bytes += link?.pendingBytes ?? 0
+    }
+    return { messages, bytes }
+  }
+
+  #full(): boolean {
+    const { maxUnackedMessages, maxUnackedBytes } = this.#options.config
+    const { messages, bytes } = this.#unacknowledged()
+    return messages >= maxUnackedMessages || bytes >= maxUnackedBytes
+  }
+}
