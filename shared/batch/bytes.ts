@@ -77,6 +77,15 @@ export class ByteWriter {
     this.#reserve(8)
     const bytes = this.#bytes
     let at = this.#length
+    if (value < 0x4000) {
+      if (value >= 0x80) {
+        bytes[at++] = value | 0x80
+        value >>= 7
+      }
+      bytes[at] = value
+      this.#length = at + 1
+      return
+    }
     while (value >= 0x80) {
       bytes[at++] = (value % 0x80) | 0x80
       value = Math.floor(value / 0x80)

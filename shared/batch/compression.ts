@@ -5,12 +5,12 @@ import { WireFailure } from './failure.ts'
 export const encodings = ['zstd', 'gzip', 'identity'] as const
 export type Encoding = (typeof encodings)[number]
 
-const defaultLevel = { zstd: 3, gzip: 6 } as const
+const defaultLevel = { zstd: 4, gzip: 6 } as const
 /** A frame that asks for a larger window is refused: it decides how much memory inflating takes. */
 const maxWindowLog = 23
 
 /**
- * @param level 1 to 19 for zstd (default 3), 1 to 9 for gzip (default 6)
+ * @param level 1 to 19 for zstd (default 4), 1 to 9 for gzip (default 6)
  */
 export function compress(
   chunks: readonly Uint8Array[],

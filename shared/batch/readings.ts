@@ -36,20 +36,21 @@ const key = {
   order: 5,
   tick: 6,
   step: 7,
-  adaptive: 8,
+  pace: 8,
   sharing: 9,
   steps: 10,
   nanoTick: 11,
   nanos: 12,
   forms: 13,
   numbers: 14,
-  doubles: 15,
-  singles: 16,
-  texts: 17,
-  others: 18,
-  qualities: 19,
-  perMs: 20,
-  arrivals: 21,
+  nudges: 15,
+  doubles: 16,
+  singles: 17,
+  texts: 18,
+  others: 19,
+  qualities: 20,
+  perMs: 21,
+  arrivals: 22,
 } as const
 const lastKey = key.arrivals
 
@@ -91,7 +92,7 @@ export function writeReadings(writer: CborWriter, readings: readonly AdmittedRea
   for (let i = 0; i < count; i++) values[slots[seriesOf[i]!]!++] = readings[i]!.value
 
   const times = timeColumns(ms, nanos, seriesOf, dictionary.sourceOf, from)
-  const columns = valueColumns(values, starts)
+  const columns = valueColumns(values, starts, dictionary.channelOf)
   const arrived = arrivalColumn(arrivals, from)
 
   const fields = new CborWriter(1024)
@@ -122,13 +123,14 @@ export function writeReadings(writer: CborWriter, readings: readonly AdmittedRea
   bytes(key.order, orderColumn(seriesOf, indexes.size))
   integer(key.tick, times.tick)
   integer(key.step, times.step)
-  integer(key.adaptive, times.adaptive ? 1 : 0)
+  integer(key.pace, times.pace)
   bytes(key.sharing, times.sharing)
   bytes(key.steps, times.steps)
   integer(key.nanoTick, times.nanoTick)
   bytes(key.nanos, times.nanos)
   bytes(key.forms, columns.forms)
   bytes(key.numbers, columns.numbers)
+  bytes(key.nudges, columns.nudges)
   bytes(key.doubles, columns.doubles)
   bytes(key.singles, columns.singles)
   list(key.texts, columns.texts.length, () => writeTexts(fields, columns.texts))
@@ -170,7 +172,7 @@ function readBody(reader: CborReader, count: number): Body {
   let series = none
   let texts: string[] = []
   let others: Other[] = []
-  const integers = { from: 0, span: 0, tick: 0, step: 0, adaptive: 0, nanoTick: 0, perMs: 0 }
+  const integers = { from: 0, span: 0, tick: 0, step: 0, pace: 0, nanoTick: 0, perMs: 0 }
   const columns = {
     order: none,
     sharing: none,
@@ -178,6 +180,7 @@ function readBody(reader: CborReader, count: number): Body {
     nanos: none,
     forms: none,
     numbers: none,
+    nudges: none,
     doubles: none,
     singles: none,
     qualities: none,
@@ -206,8 +209,8 @@ function readBody(reader: CborReader, count: number): Body {
       case key.step:
         integers.step = reader.int('step', -2 * maxTimeMs, 2 * maxTimeMs)
         break
-      case key.adaptive:
-        integers.adaptive = reader.int('adaptive', 1, 1)
+      case key.pace:
+        integers.pace = reader.int('pace', 0, 2)
         break
       case key.nanoTick:
         integers.nanoTick = reader.int('nanoTick', 1, 999_999)
@@ -231,15 +234,15 @@ function readBody(reader: CborReader, count: number): Body {
   if (integers.perMs !== 1 && integers.perMs !== 1000) throw invalid('perMs: neither 1 nor 1000')
   if (integers.tick === 0) throw invalid('tick: missing')
   const { from, span, tick, step, nanoTick, perMs } = integers
-  const { order, sharing, steps, nanos, forms, numbers, doubles, singles } = columns
+  const { order, sharing, steps, nanos, forms, numbers, nudges, doubles, singles } = columns
   return {
     count,
     from,
     span,
     dictionary: readPairs(series, sources, channels, count),
     order,
-    times: { tick, nanoTick, step, adaptive: integers.adaptive === 1, sharing, steps, nanos },
-    values: { forms, numbers, doubles, singles, texts, others },
+    times: { tick, nanoTick, step, pace: integers.pace, sharing, steps, nanos },
+    values: { forms, numbers, nudges, doubles, singles, texts, others },
     qualities: columns.qualities,
     perMs,
     arrivals: columns.arrivals,
@@ -255,6 +258,7 @@ const columnNames = new Map(
       'nanos',
       'forms',
       'numbers',
+      'nudges',
       'doubles',
       'singles',
       'qualities',
@@ -269,6 +273,7 @@ const columnNames = new Map(
   | 'nanos'
   | 'forms'
   | 'numbers'
+  | 'nudges'
   | 'doubles'
   | 'singles'
   | 'qualities'
@@ -291,7 +296,7 @@ function readColumns(body: Body, build: boolean) {
     throw invalid('from and span: not those of the times')
   const starts = startsOf(seriesOf, sourceOf.length)
   const values: Value[] | undefined = build ? new Array(count) : undefined
-  readValues(body.values, starts, values)
+  readValues(body.values, starts, dictionary.channelOf, values)
   const qualities = readQualities(body.qualities, count)
   const arrived = readArrivals({ perMs: body.perMs, runs: body.arrivals }, count, from)
   return { seriesOf, times, starts, values, qualities, arrived }

@@ -104,30 +104,35 @@ export function readArrivals(
   return { counts, arrivals }
 }
 
-/** Readings that arrived less than this after the first of their run may be counted to it. */
-export const foldMs = 100
+/** Arrivals of joined items are rounded down to this. */
+const foldMs = 100
 
 /**
- * Coarsens arrivals of merged items: one run for all within 100 ms, monotonic time in whole ms.
- * Times of readings are never touched.
+ * Coarsens arrivals of joined items, whose runs would otherwise cost more than the values: wall time is
+ * rounded down to 100 ms, monotonic time is moved along and rounded to 1 ms. Times of readings are never
+ * touched.
  */
 export function foldArrivals<Reading extends { arrival: Arrival }>(
   readings: readonly Reading[],
 ): Reading[] {
-  let first: Arrival | undefined
+  let before: Arrival | undefined
   let folded: Arrival = { wallMs: 0, monotonicMs: 0 }
   return readings.map((reading) => {
-    const { arrival } = reading
-    if (!first || !near(arrival, first)) {
-      first = arrival
-      folded = { wallMs: arrival.wallMs, monotonicMs: Math.floor(arrival.monotonicMs) }
+    if (reading.arrival !== before) {
+      before = reading.arrival
+      folded = fold(before, folded)
     }
     return { ...reading, arrival: folded }
   })
 }
 
-function near(arrival: Arrival, first: Arrival): boolean {
-  const wall = arrival.wallMs - first.wallMs
-  const monotonic = arrival.monotonicMs - first.monotonicMs
-  return wall >= 0 && wall < foldMs && monotonic >= 0 && monotonic < foldMs
+/** The two clocks differ by a constant plus the rounding, which is kept from showing. */
+function fold(arrival: Arrival, before: Arrival): Arrival {
+  const wallMs = Math.floor(arrival.wallMs / foldMs) * foldMs
+  const monotonicMs = Math.round(arrival.monotonicMs - (arrival.wallMs - wallMs))
+  const expected = before.monotonicMs + (wallMs - before.wallMs)
+  const monotonic = Math.abs(monotonicMs - expected) <= 1 ? expected : monotonicMs
+  return wallMs === before.wallMs && monotonic === before.monotonicMs
+    ? before
+    : { wallMs, monotonicMs: monotonic }
 }

@@ -11,20 +11,31 @@ import { VarintReader } from './varint.ts'
  * runs as expected, a reading against expectation behind each; a last run to the end is left out.
  *
  * For each reading that does not share, `steps` holds n less the expected n, signed. Expected is, for a
- * series' first, the n of the reading before (0 for the first of all); otherwise the n of the series'
- * last reading plus a step: `step`, or, if `adaptive`, what the last one that did not share differed by.
- * `nanos` holds, for the same readings, what lies behind the milliseconds in units of `nanoTick` ns; it
- * is empty where that is always 0.
+ * series' first, the n of the reading before (0 for the first of all); otherwise the series' level plus
+ * its step, which is `step` to begin with. What the level and the step are next is up to `pace`:
+ *
+ *   0 steady     the level is n
+ *   1 smooth     n missed what was expected by m: the level is what was expected plus m / 4, rounded
+ *                down, if −64 < m < 64, and otherwise n. For clocks that jitter around a steady beat.
+ *   2 adaptive   the level is n, the step is n less the level before. For each series at its own beat.
+ *
+ * A series' first reading and one that shares set the level to n and leave the step. `nanos` holds, for
+ * readings that do not share, what lies behind the milliseconds in units of `nanoTick` ns; it is empty
+ * where that is always 0.
  */
 export interface TimeColumns {
   tick: number
   nanoTick: number
   step: number
-  adaptive: boolean
+  pace: number
   sharing: Uint8Array
   steps: Uint8Array
   nanos: Uint8Array
 }
+
+export const paces = { steady: 0, smooth: 1, adaptive: 2 } as const
+/** Misses below take one byte; a larger one is a jump rather than jitter. */
+const jump = 64
 
 /** Years −6950 to 10,889, so that no difference leaves the exact integers. */
 export const maxTimeMs = 2 ** 48
@@ -47,105 +58,127 @@ export function timeColumns(
 
   const sharing = new ByteWriter()
   const behind = new ByteWriter()
-  const histories = new Histories(sourceOf)
-  const differences = new Float64Array(length)
-  const owners = new Int32Array(length)
-  let own = 0
+  const expected = new SharingExpectation(sourceOf)
+  const ticks = new Float64Array(length)
+  const own = new Uint8Array(length)
   let run = 0
   for (let i = 0; i < length; i++) {
     const series = seriesOf[i]!
-    const n = (ms[i]! - from) / tick
+    ticks[i] = (ms[i]! - from) / tick
     const shares = i > 0 && ms[i] === ms[i - 1] && nanos[i] === nanos[i - 1]
-    if (histories.expectsSharing(series) === shares) run++
+    if (expected.shares(series) === shares) run++
     else {
       sharing.varint(run)
       run = 0
     }
-    if (!shares) {
-      owners[own] = histories.isNew(series) ? -1 : series
-      differences[own++] = n - histories.last(series)
-      if (nanoTick > 0) behind.varint(nanos[i]! / nanoTick)
-    }
-    histories.came(series, n, shares)
+    expected.came(series, shares)
+    if (shares) continue
+    own[i] = 1
+    if (nanoTick > 0) behind.varint(nanos[i]! / nanoTick)
   }
 
-  const stepping = chooseStep(
-    differences.subarray(0, own),
-    owners.subarray(0, own),
-    sourceOf.length,
-  )
-  return { tick, nanoTick, ...stepping, sharing: sharing.take(), nanos: behind.take() }
+  const step = usualStep(ticks, seriesOf, sourceOf.length)
+  let pace = 0
+  let steps = new ByteWriter()
+  let cost = Infinity
+  for (const candidate of Object.values(paces)) {
+    const column = new ByteWriter(length)
+    const clock = new SeriesClocks(sourceOf.length, step, candidate)
+    let bits = 0
+    for (let i = 0; i < length; i++) {
+      const missed = ticks[i]! - clock.expected(seriesOf[i]!)
+      if (own[i] === 1) {
+        column.signed(missed)
+        bits += Math.log2(1 + Math.abs(missed))
+      }
+      clock.came(seriesOf[i]!, ticks[i]!, own[i] === 0)
+    }
+    if (bits < cost) {
+      pace = candidate
+      steps = column
+      cost = bits
+    }
+  }
+  return {
+    tick,
+    nanoTick,
+    step,
+    pace,
+    sharing: sharing.take(),
+    steps: steps.take(),
+    nanos: behind.take(),
+  }
 }
 
-/** What the columns of an item say about the series so far. */
-class Histories {
+/** Median distance between neighbours of a series. */
+function usualStep(ticks: Float64Array, seriesOf: Uint16Array, seriesCount: number): number {
+  const last = new Float64Array(seriesCount).fill(Number.NaN)
+  const differences = new Float64Array(ticks.length)
+  let count = 0
+  for (let i = 0; i < ticks.length; i++) {
+    const series = seriesOf[i]!
+    const difference = ticks[i]! - last[series]!
+    if (!Number.isNaN(difference)) differences[count++] = difference
+    last[series] = ticks[i]!
+  }
+  return count === 0 ? 0 : differences.subarray(0, count).sort()[count >> 1]!
+}
+
+/** Whether a reading is expected to share the time of the one before it. */
+class SharingExpectation {
   readonly #sourceOf: Uint16Array
   /** Per series: 0 new, 1 last one had a time of its own, 2 it shared. */
   readonly #state: Uint8Array
-  readonly #last: Float64Array
-  #before = 0
   #sourceBefore = -1
 
   constructor(sourceOf: Uint16Array) {
     this.#sourceOf = sourceOf
     this.#state = new Uint8Array(sourceOf.length)
-    this.#last = new Float64Array(sourceOf.length)
   }
 
-  isNew(series: number): boolean {
-    return this.#state[series] === 0
-  }
-
-  expectsSharing(series: number): boolean {
+  shares(series: number): boolean {
     const state = this.#state[series]
     return state === 0 ? this.#sourceOf[series] === this.#sourceBefore : state === 2
   }
 
-  /** n of the reading before, whichever series it has. */
-  get before(): number {
-    return this.#before
-  }
-
-  /** n that a difference counts from. */
-  last(series: number): number {
-    return this.#state[series] === 0 ? this.#before : this.#last[series]!
-  }
-
-  came(series: number, n: number, shared: boolean): void {
+  came(series: number, shared: boolean): void {
     this.#state[series] = shared ? 2 : 1
-    this.#last[series] = n
-    this.#before = n
     this.#sourceBefore = this.#sourceOf[series]!
   }
 }
 
-/**
- * @param owners the series of each difference, −1 where it is the series' first
- */
-function chooseStep(
-  differences: Float64Array,
-  owners: Int32Array,
-  seriesCount: number,
-): Pick<TimeColumns, 'step' | 'adaptive' | 'steps'> {
-  const known = differences.filter((_, i) => owners[i]! >= 0).sort()
-  const step = known.length === 0 ? 0 : known[known.length >> 1]!
-  const columns = [false, true].map((adaptive) => {
-    const column = new ByteWriter()
-    const stepOf = new Float64Array(seriesCount).fill(step)
-    let cost = 0
-    for (let i = 0; i < differences.length; i++) {
-      const owner = owners[i]!
-      const difference = differences[i]!
-      const rest = owner < 0 ? difference : difference - stepOf[owner]!
-      if (adaptive && owner >= 0) stepOf[owner] = difference
-      column.signed(rest)
-      cost += Math.log2(1 + Math.abs(rest))
+/** When a reading is expected, in ticks. */
+class SeriesClocks {
+  readonly #pace: number
+  readonly #level: Float64Array
+  readonly #step: Float64Array
+  readonly #known: Uint8Array
+  /** n of the reading before, whichever series it has. */
+  before = 0
+
+  constructor(seriesCount: number, step: number, pace: number) {
+    this.#pace = pace
+    this.#level = new Float64Array(seriesCount)
+    this.#step = new Float64Array(seriesCount).fill(step)
+    this.#known = new Uint8Array(seriesCount)
+  }
+
+  expected(series: number): number {
+    return this.#known[series] === 0 ? this.before : this.#level[series]! + this.#step[series]!
+  }
+
+  came(series: number, n: number, shared: boolean): void {
+    let level = n
+    if (this.#known[series] === 0) this.#known[series] = 1
+    else if (!shared && this.#pace === paces.adaptive) this.#step[series] = n - this.#level[series]!
+    else if (!shared && this.#pace === paces.smooth) {
+      const expected = this.#level[series]! + this.#step[series]!
+      const missed = n - expected
+      if (missed > -jump && missed < jump) level = expected + (missed >> 2)
     }
-    return { step, adaptive, steps: column.take(), cost }
-  })
-  const [steady, adaptive] = columns as [(typeof columns)[0], (typeof columns)[0]]
-  const { cost: _, ...chosen } = adaptive.cost < steady.cost ? adaptive : steady
-  return chosen
+    this.#level[series] = level
+    this.before = n
+  }
 }
 
 export interface Times {
@@ -160,48 +193,37 @@ export function readTimes(
   sourceOf: Uint16Array,
   from: number,
 ): Times {
-  const { tick, nanoTick, step, adaptive } = columns
+  const { tick, nanoTick, step, pace } = columns
   const sharing = new VarintReader(columns.sharing, 'sharing')
   const steps = new VarintReader(columns.steps, 'steps')
   const behind = new VarintReader(columns.nanos, 'nanos')
-  const histories = new Histories(sourceOf)
-  const stepOf = new Float64Array(sourceOf.length).fill(step)
+  const expected = new SharingExpectation(sourceOf)
+  const clock = new SeriesClocks(sourceOf.length, step, pace)
   const count = seriesOf.length
   const ms = new Float64Array(count)
   const nanos = nanoTick > 0 ? new Float64Array(count) : undefined
   let run = sharing.done ? count : sharing.next()
   for (let i = 0; i < count; i++) {
     const series = seriesOf[i]!
-    let shares = histories.expectsSharing(series)
+    let shares = expected.shares(series)
     if (run > 0) run--
     else {
       shares = !shares
       run = sharing.done ? count : sharing.next()
     }
-    let n: number
-    if (shares) {
-      n = histories.before
-      if (nanos && i > 0) nanos[i] = nanos[i - 1]!
-    } else {
-      n = histories.last(series) + steps.nextSigned()
-      if (!histories.isNew(series)) {
-        n += stepOf[series]!
-        if (adaptive) stepOf[series] = n - histories.last(series)
-      }
-      if (nanos) {
-        nanos[i] = behind.next() * nanoTick
-        if (nanos[i]! > 999_999) throw invalid('nanos: a millisecond or more')
-      }
-    }
-    if (!(n <= maxTimeMs * 2 && n >= -maxTimeMs * 2)) throw invalid('times: out of range')
+    const n = shares ? clock.before : clock.expected(series) + steps.nextSigned()
+    if (!(Math.abs(n) <= 2 * maxTimeMs)) throw invalid('steps: out of range')
     ms[i] = from + n * tick
-    if (!(ms[i]! <= maxTimeMs && ms[i]! >= -maxTimeMs)) throw invalid('times: out of range')
-    histories.came(series, n, shares)
+    if (!(Math.abs(ms[i]!) <= maxTimeMs)) throw invalid('steps: out of range')
+    if (nanos) {
+      nanos[i] = shares ? (nanos[i - 1] ?? 0) : behind.next() * nanoTick
+      if (nanos[i]! > 999_999) throw invalid('nanos: a millisecond or more')
+    }
+    expected.came(series, shares)
+    clock.came(series, n, shares)
   }
-  if (!sharing.done || run < count) {
-    // Runs beyond the last reading name nothing.
-    if (!sharing.done) throw invalid('sharing: more than it should hold')
-  }
+  // A last run is left out, so nothing may be behind the one that the last reading fell into.
+  sharing.end()
   steps.end()
   behind.end()
   return { ms, nanos }

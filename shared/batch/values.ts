@@ -1,37 +1,54 @@
 import type { Value } from '../reading.ts'
 import { ByteWriter } from './bytes.ts'
 import type { CborReader, CborWriter } from './cbor.ts'
+import {
+  bestExponent,
+  maxExponent,
+  maxNudge,
+  nudged,
+  nudgeOf,
+  scaledLimit,
+  scaleExactly,
+  scaleNearly,
+  unscale,
+} from './decimal.ts'
 import { invalid } from './failure.ts'
+import { FloatReader, floatColumn } from './float.ts'
 import { VarintReader } from './varint.ts'
 
 /**
  * Values of an item, series by series, within a series in sequence order: position 0 is the first value
  * of series 0. Each series has a form, one byte in the column `forms`:
  *
- *   0        null, nothing is stored
- *   1        boolean: 0 or 1 in `numbers`
+ *   0        null: nothing is stored
+ *   1        boolean: 0 or 1, in `numbers`
  *   2        text: index into `texts`, in `numbers`
  *   3        float64, in `doubles`
  *   4        float32, in `singles`
- *   5        integer to 64 bits: difference to the value before it in the series, in `numbers`, signed
- *   16 + e   decimal: value · 10^e, in `numbers`, signed
- *   48 + e   decimal: value · 10^e less that of the decimal before it in the series (0 for the first)
+ *   5        integer to 64 bits: less the one before it in the series (0 for the first), in `numbers`, signed
+ *   16 + e   decimal, plain: value · 10^e, in `numbers`, signed
+ *   48 + e   decimal, difference: value · 10^e less that of the decimal before it in the series, in
+ *            `numbers`, signed; the first less the first of the last series before with the same channel
+ *            if that had the same form, and otherwise less 0
  *
- * with 0 ≤ e ≤ 22; value · 10^e is an integer below 2^52, and dividing it by 10^e gives the value
- * exactly. A value that its series' form cannot hold is one of the `others`, a plain CBOR value, and
- * takes no place in its series' column; for form 5 it counts as the value before.
+ * with 0 ≤ e ≤ 22; value · 10^e is an integer below 2^52, and dividing it by 10^e gives the value.
+ * A decimal whose position is in `nudges` is some units in the last place off: its 64 bits, read as an
+ * integer, are that much more. `nudges` holds pairs: positions between this one and the one before, and
+ * the nudge, signed.
  *
- * `doubles` and `singles` hold big-endian IEEE 754 in planes: the first bytes of all, then the second …
+ * A value that its series' form cannot hold is one of the `others`: pairs of positions between this and
+ * the one before, and the value in plain CBOR. It takes no place in its series' column; an integer
+ * among them counts as the one before in form 5.
  */
 export interface ValueColumns {
   forms: Uint8Array
   numbers: Uint8Array
+  nudges: Uint8Array
   doubles: Uint8Array
   singles: Uint8Array
   texts: string[]
   others: Other[]
 }
-/** `gap` values that fit their form lie between this one and the other before it. */
 export interface Other {
   gap: number
   value: Value
@@ -47,74 +64,167 @@ const form = {
   plain: 16,
   difference: 48,
 } as const
-const maxExponent = 22
-/** Decimals and differences stay below, so that sums and zigzag codes are exact. */
-const decimalLimit = 2 ** 52
-const powers = Array.from({ length: maxExponent + 1 }, (_, e) => Number(`1e${e}`))
+const wideLimit = BigInt(scaledLimit)
 
 /**
  * @param values by position
  * @param starts position of each series' first value, and behind the last series the number of values
+ * @param channelOf per series
  */
-export function valueColumns(values: readonly Value[], starts: Uint32Array): ValueColumns {
-  const seriesCount = starts.length - 1
-  const writer = new ValueWriter()
-  const forms = new Uint8Array(seriesCount)
-  for (let series = 0; series < seriesCount; series++)
-    forms[series] = writer.series(values, starts[series]!, starts[series + 1]!)
+export function valueColumns(
+  values: readonly Value[],
+  starts: Uint32Array,
+  channelOf: Uint16Array,
+): ValueColumns {
+  const writer = new ValueWriter(values)
+  const forms = new Uint8Array(channelOf.length)
+  for (let series = 0; series < forms.length; series++)
+    forms[series] = writer.series(starts[series]!, starts[series + 1]!, channelOf[series]!)
   return { forms, ...writer.finish() }
 }
 
 class ValueWriter {
-  readonly #numbers = new ByteWriter()
+  readonly #values: readonly Value[]
+  readonly #numbers: ByteWriter
+  readonly #nudges = new ByteWriter(16)
   readonly #doubles: number[] = []
   readonly #singles: number[] = []
   readonly #texts = new Map<string, number>()
   readonly #others: Other[] = []
-  #gap = 0
+  readonly #firsts = new FirstDecimals()
+  /** Exponent of the series before: neighbours mostly have the same number of digits. */
+  #exponent = 0
+  #nextNudge = 0
+  #nextOther = 0
+
+  constructor(values: readonly Value[]) {
+    this.#values = values
+    this.#numbers = new ByteWriter(values.length * 2)
+  }
 
   /** @returns the form chosen */
-  series(values: readonly Value[], start: number, end: number): number {
-    const counts = { number: 0, bigint: 0, boolean: 0, string: 0, object: 0 }
-    for (let i = start; i < end; i++) counts[typeof values[i] as keyof typeof counts]++
-    const most = Math.max(...Object.values(counts))
-    if (counts.bigint > 0 && counts.bigint + counts.number >= most)
-      return this.#integers(values, start, end)
-    if (counts.number === most) return this.#decimalsOrFloats(values, start, end)
-    if (counts.string === most) return this.#each(form.text, values, start, end)
-    if (counts.boolean === most) return this.#each(form.boolean, values, start, end)
-    return this.#each(form.null, values, start, end)
+  series(start: number, end: number, channel: number): number {
+    const values = this.#values
+    let numbers = 0
+    let wide = 0
+    let texts = 0
+    let booleans = 0
+    for (let i = start; i < end; i++) {
+      const type = typeof values[i]
+      if (type === 'number') numbers++
+      else if (type === 'bigint') wide++
+      else if (type === 'string') texts++
+      else if (type === 'boolean') booleans++
+    }
+    const nulls = end - start - numbers - wide - texts - booleans
+    if (numbers + wide >= Math.max(texts, booleans, nulls))
+      return wide > 0 ? this.#integers(start, end) : this.#decimals(start, end, channel)
+    if (texts >= Math.max(booleans, nulls)) return this.#each(form.text, start, end)
+    return this.#each(booleans >= nulls ? form.boolean : form.null, start, end)
   }
 
   finish(): Omit<ValueColumns, 'forms'> {
     return {
-      numbers: this.#numbers.take(),
-      doubles: planes(this.#doubles, 8),
-      singles: planes(this.#singles, 4),
+      numbers: this.#numbers.peek(),
+      nudges: this.#nudges.peek(),
+      doubles: floatColumn(this.#doubles, 8),
+      singles: floatColumn(this.#singles, 4),
       texts: [...this.#texts.keys()],
       others: this.#others,
     }
   }
 
-  #other(value: Value): void {
-    this.#others.push({ gap: this.#gap, value })
-    this.#gap = 0
-  }
-
-  #each(chosen: number, values: readonly Value[], start: number, end: number): number {
+  #decimals(start: number, end: number, channel: number): number {
+    const e = this.#chooseExponent(start, end)
+    if (e === undefined) return this.#floats(start, end)
+    this.#exponent = e
+    const values = this.#values
+    const base = this.#firsts.before(channel, form.difference + e)
+    let plainSum = 0
+    let differenceSum = 0
+    let steepest = 0
+    let before = base
+    for (let i = start; i < end; i++) {
+      const scaled = scaleNearly(values[i] as number, e)
+      if (Number.isNaN(scaled)) continue
+      const difference = Math.abs(scaled - before)
+      plainSum += Math.abs(scaled)
+      differenceSum += difference
+      if (difference > steepest) steepest = difference
+      before = scaled
+    }
+    const plain = steepest >= scaledLimit || plainSum < differenceSum
+    const chosen = (plain ? form.plain : form.difference) + e
+    before = plain ? 0 : base
+    let first = true
     for (let i = start; i < end; i++) {
       const value = values[i]!
+      const scaled = typeof value === 'number' ? scaleNearly(value, e) : Number.NaN
+      if (Number.isNaN(scaled)) {
+        this.#other(i, value)
+        continue
+      }
+      this.#numbers.signed(scaled - before)
+      if (unscale(scaled, e) !== value) this.#nudge(i, nudgeOf(value as number, scaled, e))
+      if (first) this.#firsts.came(channel, chosen, scaled)
+      first = false
+      if (!plain) before = scaled
+    }
+    return chosen
+  }
+
+  #chooseExponent(start: number, end: number): number | undefined {
+    const values = this.#values
+    const e = this.#exponent
+    if (e <= quickExponent) {
+      // Nearly always what served the series before serves this one, and no smaller one does.
+      let needed = e === 0
+      let i = start
+      while (i < end) {
+        const value = values[i]
+        if (typeof value !== 'number' || Number.isNaN(scaleExactly(value, e))) break
+        if (!needed) needed = Number.isNaN(scaleExactly(value, e - 1))
+        i++
+      }
+      if (i === end && needed) return e
+    }
+    const numbers: number[] = []
+    for (let i = start; i < end; i++) {
+      const value = values[i]
+      if (typeof value === 'number') numbers.push(value)
+    }
+    return bestExponent(numbers, e)
+  }
+
+  #floats(start: number, end: number): number {
+    let singles = 0
+    for (let i = start; i < end; i++) if (isSingle(this.#values[i]!)) singles++
+    return this.#each(singles * 2 > end - start ? form.single : form.double, start, end)
+  }
+
+  #integers(start: number, end: number): number {
+    let before = 0n
+    for (let i = start; i < end; i++) {
+      const value = this.#values[i]!
+      const exact = integerOf(value)
+      const difference = exact === undefined ? wideLimit : exact - before
+      if (exact !== undefined) before = exact
+      if (difference < wideLimit && difference > -wideLimit)
+        this.#numbers.signed(Number(difference))
+      else this.#other(i, value)
+    }
+    return form.integer
+  }
+
+  #each(chosen: number, start: number, end: number): number {
+    for (let i = start; i < end; i++) {
+      const value = this.#values[i]!
       if (chosen === form.text && typeof value === 'string') this.#numbers.varint(this.#text(value))
       else if (chosen === form.boolean && typeof value === 'boolean')
         this.#numbers.varint(value ? 1 : 0)
       else if (chosen === form.double && typeof value === 'number') this.#doubles.push(value)
-      else if (chosen === form.single && typeof value === 'number' && isSingle(value))
-        this.#singles.push(value)
-      else if (chosen !== form.null || value !== null) {
-        this.#other(value)
-        continue
-      }
-      this.#gap++
+      else if (chosen === form.single && isSingle(value)) this.#singles.push(value as number)
+      else if (chosen !== form.null || value !== null) this.#other(i, value)
     }
     return chosen
   }
@@ -126,134 +236,42 @@ class ValueWriter {
     return this.#texts.size - 1
   }
 
-  #integers(values: readonly Value[], start: number, end: number): number {
-    let before = 0n
-    for (let i = start; i < end; i++) {
-      const value = values[i]!
-      const exact =
-        typeof value === 'bigint'
-          ? value
-          : Number.isSafeInteger(value) && !Object.is(value, -0)
-            ? BigInt(value as number)
-            : undefined
-      const difference = exact === undefined ? undefined : exact - before
-      if (exact !== undefined) before = exact
-      if (difference === undefined || difference <= -bigLimit || difference >= bigLimit) {
-        this.#other(value)
-        continue
-      }
-      this.#numbers.signed(Number(difference))
-      this.#gap++
-    }
-    return form.integer
+  #nudge(at: number, nudge: number): void {
+    this.#nudges.varint(at - this.#nextNudge)
+    this.#nudges.signed(nudge)
+    this.#nextNudge = at + 1
   }
 
-  #decimalsOrFloats(values: readonly Value[], start: number, end: number): number {
-    const e = bestExponent(values, start, end)
-    if (e === undefined) {
-      let singles = 0
-      for (let i = start; i < end; i++) if (isSingle(values[i]!)) singles++
-      return this.#each(singles * 2 > end - start ? form.single : form.double, values, start, end)
-    }
-    let plainCost = 0
-    let differenceCost = 0
-    let before = 0
-    let steep = false
-    for (let i = start; i < end; i++) {
-      const scaled = scale(values[i]!, e)
-      if (scaled === undefined) continue
-      const difference = scaled - before
-      if (difference >= decimalLimit || difference <= -decimalLimit) steep = true
-      plainCost += Math.log2(1 + Math.abs(scaled))
-      differenceCost += Math.log2(1 + Math.abs(difference))
-      before = scaled
-    }
-    const plain = steep || plainCost < differenceCost
-    before = 0
-    for (let i = start; i < end; i++) {
-      const value = values[i]!
-      const scaled = scale(value, e)
-      if (scaled === undefined) {
-        this.#other(value)
-        continue
-      }
-      this.#numbers.signed(plain ? scaled : scaled - before)
-      before = scaled
-      this.#gap++
-    }
-    return (plain ? form.plain : form.difference) + e
+  #other(at: number, value: Value): void {
+    this.#others.push({ gap: at - this.#nextOther, value })
+    this.#nextOther = at + 1
   }
 }
 
-const bigLimit = 1n << 52n
+/** With more digits than this, floats may take fewer bits. */
+const quickExponent = 6
+
+/** What the last series of each channel began with, and in which form. */
+class FirstDecimals {
+  readonly #known = new Map<number, { code: number; scaled: number }>()
+
+  before(channel: number, code: number): number {
+    const known = this.#known.get(channel)
+    return known?.code === code ? known.scaled : 0
+  }
+
+  came(channel: number, code: number, scaled: number): void {
+    this.#known.set(channel, { code, scaled })
+  }
+}
 
 function isSingle(value: Value): boolean {
   return typeof value === 'number' && (Math.fround(value) === value || Number.isNaN(value))
 }
 
-/** value · 10^e, if that is an integer that gives the value back. */
-function scale(value: Value, e: number): number | undefined {
-  if (typeof value !== 'number') return undefined
-  const power = powers[e]!
-  const scaled = Math.round(value * power)
-  if (scaled / power !== value || scaled >= decimalLimit || scaled <= -decimalLimit)
-    return undefined
-  // −0 has no sign as an integer.
-  return scaled === 0 ? (Object.is(value, -0) ? undefined : 0) : scaled
-}
-
-/** The exponent that makes the series small, or undefined when floats do. */
-function bestExponent(values: readonly Value[], start: number, end: number): number | undefined {
-  const fitting = new Uint32Array(maxExponent + 1)
-  let guess = 0
-  let numbers = 0
-  let largest = 0
-  for (let i = start; i < end; i++) {
-    const value = values[i]!
-    if (typeof value !== 'number') continue
-    numbers++
-    const e = smallestExponent(value, guess)
-    if (e === undefined) continue
-    guess = e
-    fitting[e]!++
-    largest = Math.max(largest, Math.abs(value))
-  }
-  let best: number | undefined
-  let bestCost = numbers * 52
-  let fits = 0
-  for (let e = 0; e <= maxExponent; e++) {
-    fits += fitting[e]!
-    if (fitting[e] === 0) continue
-    const cost = fits * (Math.log2(1 + largest) + e * Math.log2(10)) + (numbers - fits) * 80
-    if (cost < bestCost) {
-      best = e
-      bestCost = cost
-    }
-  }
-  return best
-}
-
-function smallestExponent(value: number, guess: number): number | undefined {
-  if (scale(value, guess) !== undefined) {
-    while (guess > 0 && scale(value, guess - 1) !== undefined) guess--
-    return guess
-  }
-  const magnitude = Math.abs(value)
-  for (let e = 0; e <= maxExponent && magnitude * powers[e]! < decimalLimit; e++)
-    if (scale(value, e) !== undefined) return e
-  return undefined
-}
-
-function planes(values: readonly number[], width: 4 | 8): Uint8Array {
-  const count = values.length
-  const result = new Uint8Array(count * width)
-  const view = new DataView(new ArrayBuffer(8))
-  for (let i = 0; i < count; i++) {
-    if (width === 8) view.setFloat64(0, values[i]!)
-    else view.setFloat32(0, values[i]!)
-    for (let plane = 0; plane < width; plane++) result[plane * count + i] = view.getUint8(plane)
-  }
-  return result
+function integerOf(value: Value): bigint | undefined {
+  if (typeof value === 'bigint') return value
+  return Number.isSafeInteger(value) && !Object.is(value, -0) ? BigInt(value as number) : undefined
 }
 
 export function writeTexts(writer: CborWriter, texts: readonly string[]): void {
@@ -294,91 +312,134 @@ export function readOthers(reader: CborReader, max: number): Other[] {
  * @param into takes the values by position; without it they are checked only
  * @throws WireFailure unless the columns hold exactly one value for each position
  */
-export function readValues(columns: ValueColumns, starts: Uint32Array, into?: Value[]): void {
-  const seriesCount = starts.length - 1
-  const { forms, texts, others } = columns
-  if (forms.length !== seriesCount) throw invalid('forms: not one for each series')
-  const numbers = new VarintReader(columns.numbers, 'numbers')
-  const doubles = new PlaneReader(columns.doubles, 8)
-  const singles = new PlaneReader(columns.singles, 4)
-  let other = 0
-  let otherAt = others.length > 0 ? others[0]!.gap : Infinity
-  for (let series = 0; series < seriesCount; series++) {
-    const code = forms[series]!
-    const e = code >= form.difference ? code - form.difference : code - form.plain
-    const isDecimal = e >= 0 && e <= maxExponent
-    if (!isDecimal && code > form.integer) throw invalid(`forms: unknown form ${code}`)
-    const power = isDecimal ? powers[e]! : 1
+export function readValues(
+  columns: ValueColumns,
+  starts: Uint32Array,
+  channelOf: Uint16Array,
+  into?: Value[],
+): void {
+  if (columns.forms.length !== channelOf.length) throw invalid('forms: not one for each series')
+  const reader = new ValueReader(columns, into)
+  for (let series = 0; series < channelOf.length; series++)
+    reader.series(columns.forms[series]!, starts[series]!, starts[series + 1]!, channelOf[series]!)
+  reader.end()
+}
+
+class ValueReader {
+  readonly #into: Value[] | undefined
+  readonly #numbers: VarintReader
+  readonly #nudges: VarintReader
+  readonly #doubles: FloatReader
+  readonly #singles: FloatReader
+  readonly #texts: readonly string[]
+  readonly #others: readonly Other[]
+  readonly #firsts = new FirstDecimals()
+  #other = 0
+  /** Position of the next of the others, and of the next nudge. */
+  #otherAt: number
+  #nudgeAt: number
+
+  constructor(columns: ValueColumns, into: Value[] | undefined) {
+    this.#into = into
+    this.#numbers = new VarintReader(columns.numbers, 'numbers')
+    this.#nudges = new VarintReader(columns.nudges, 'nudges')
+    this.#doubles = new FloatReader(columns.doubles, 8, 'doubles')
+    this.#singles = new FloatReader(columns.singles, 4, 'singles')
+    this.#texts = columns.texts
+    this.#others = columns.others
+    this.#otherAt = this.#others[0]?.gap ?? Infinity
+    this.#nudgeAt = this.#nudges.done ? Infinity : this.#nudges.next()
+  }
+
+  series(code: number, start: number, end: number, channel: number): void {
+    if (code >= form.plain) this.#decimals(code, start, end, channel)
+    else if (code === form.integer) this.#integers(start, end)
+    else if (code < form.integer) this.#each(code, start, end)
+    else throw invalid(`forms: unknown form ${code}`)
+  }
+
+  end(): void {
+    if (this.#otherAt !== Infinity) throw invalid('others: more than it should hold')
+    if (this.#nudgeAt !== Infinity) throw invalid('nudges: at no decimal')
+    this.#numbers.end()
+    this.#doubles.end()
+    this.#singles.end()
+  }
+
+  #decimals(code: number, start: number, end: number, channel: number): void {
     const isDifference = code >= form.difference
-    let before = 0
-    let bigBefore = 0n
-    for (let at = starts[series]!, end = starts[series + 1]!; at < end; at++) {
-      let value: Value
-      if (at === otherAt) {
-        value = others[other]!.value
-        if (code === form.integer) {
-          if (typeof value === 'bigint') bigBefore = value
-          else if (Number.isSafeInteger(value)) bigBefore = BigInt(value as number)
-        }
-        other++
-        otherAt = other < others.length ? at + 1 + others[other]!.gap : Infinity
-      } else if (isDecimal) {
-        const scaled = numbers.nextSigned() + (isDifference ? before : 0)
-        if (scaled >= decimalLimit || scaled <= -decimalLimit) throw invalid('numbers: over 2^52')
-        before = scaled
-        value = scaled / power
-      } else if (code === form.null) value = null
-      else if (code === form.boolean) {
-        const bit = numbers.next()
+    const e = code - (isDifference ? form.difference : form.plain)
+    if (e > maxExponent) throw invalid(`forms: unknown form ${code}`)
+    const numbers = this.#numbers
+    const into = this.#into
+    let scaled = isDifference ? this.#firsts.before(channel, code) : 0
+    let first = true
+    for (let at = start; at < end; at++) {
+      if (at === this.#otherAt) {
+        this.#takeOther(at)
+        continue
+      }
+      scaled = isDifference ? scaled + numbers.nextSigned() : numbers.nextSigned()
+      if (scaled >= scaledLimit || scaled <= -scaledLimit) throw invalid('numbers: over 2^52')
+      if (first) this.#firsts.came(channel, code, scaled)
+      first = false
+      const value = unscale(scaled, e)
+      if (at === this.#nudgeAt) this.#takeNudge(at, value)
+      else if (into) into[at] = value
+    }
+  }
+
+  #integers(start: number, end: number): void {
+    let before = 0n
+    for (let at = start; at < end; at++) {
+      if (at === this.#otherAt) {
+        before = integerOf(this.#takeOther(at)) ?? before
+        continue
+      }
+      before += BigInt(this.#numbers.nextSigned())
+      if (before > maxUint64 || before < minInt64) throw invalid('numbers: over 64 bits')
+      const value = before <= maxSafe && before >= -maxSafe ? Number(before) : before
+      if (this.#into) this.#into[at] = value
+    }
+  }
+
+  #each(code: number, start: number, end: number): void {
+    for (let at = start; at < end; at++) {
+      if (at === this.#otherAt) {
+        this.#takeOther(at)
+        continue
+      }
+      let value: Value = null
+      if (code === form.boolean) {
+        const bit = this.#numbers.next()
         if (bit > 1) throw invalid('numbers: no boolean')
         value = bit === 1
       } else if (code === form.text) {
-        const index = numbers.next()
-        if (index >= texts.length) throw invalid('numbers: no such text')
-        value = texts[index]!
-      } else if (code === form.double) value = doubles.next()
-      else if (code === form.single) value = singles.next()
-      else {
-        bigBefore += BigInt(numbers.nextSigned())
-        if (bigBefore > maxUint64 || bigBefore < minInt64) throw invalid('numbers: over 64 bits')
-        value = bigBefore >= -maxSafe && bigBefore <= maxSafe ? Number(bigBefore) : bigBefore
-      }
-      if (into) into[at] = value
+        const index = this.#numbers.next()
+        if (index >= this.#texts.length) throw invalid('numbers: no such text')
+        value = this.#texts[index]!
+      } else if (code === form.double) value = this.#doubles.next()
+      else if (code === form.single) value = this.#singles.next()
+      if (this.#into) this.#into[at] = value
     }
   }
-  if (other !== others.length) throw invalid('others: more than it should hold')
-  numbers.end()
-  doubles.end()
-  singles.end()
+
+  #takeOther(at: number): Value {
+    const { value } = this.#others[this.#other++]!
+    if (this.#into) this.#into[at] = value
+    const next = this.#others[this.#other]
+    this.#otherAt = next ? at + 1 + next.gap : Infinity
+    return value
+  }
+
+  #takeNudge(at: number, value: number): void {
+    const nudge = this.#nudges.nextSigned()
+    if (Math.abs(nudge) > maxNudge) throw invalid(`nudges: over ${maxNudge}`)
+    if (this.#into) this.#into[at] = nudged(value, nudge)
+    this.#nudgeAt = this.#nudges.done ? Infinity : at + 1 + this.#nudges.next()
+  }
 }
 
 const maxUint64 = (1n << 64n) - 1n
 const minInt64 = -(1n << 63n)
 const maxSafe = BigInt(Number.MAX_SAFE_INTEGER)
-
-class PlaneReader {
-  readonly #bytes: Uint8Array
-  readonly #width: 4 | 8
-  readonly #count: number
-  readonly #view = new DataView(new ArrayBuffer(8))
-  #at = 0
-
-  constructor(bytes: Uint8Array, width: 4 | 8) {
-    if (bytes.length % width !== 0) throw invalid(`floats: not a multiple of ${width} bytes`)
-    this.#bytes = bytes
-    this.#width = width
-    this.#count = bytes.length / width
-  }
-
-  next(): number {
-    if (this.#at >= this.#count) throw invalid('floats: ends early')
-    for (let plane = 0; plane < this.#width; plane++)
-      this.#view.setUint8(plane, this.#bytes[plane * this.#count + this.#at]!)
-    this.#at++
-    return this.#width === 8 ? this.#view.getFloat64(0) : this.#view.getFloat32(0)
-  }
-
-  end(): void {
-    if (this.#at !== this.#count) throw invalid('floats: more than it should hold')
-  }
-}
