@@ -1,0 +1,238 @@
+import { mkdir, rm, writeFile } from 'node:fs/promises'
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import { join } from 'node:path'
+import { UserError } from '../shared/failure.ts'
+import type { Logger } from '../shared/log.ts'
+import { systemClock, systemRandom } from '../shared/system.ts'
+import { type CollectorConfig, segmentBytes } from './config.ts'
+import { HttpServer, plainHeaders, readBody, send } from './http.ts'
+import { Ingest, json } from './ingest/ingest.ts'
+import { lockFolder } from './lock.ts'
+import { nodeDisk } from './log/embedded/disk.ts'
+import { EmbeddedLog } from './log/embedded/embedded.ts'
+import { verifyLog } from './log/embedded/verify.ts'
+import { LogFailure } from './log/engine.ts'
+import { Metrics } from './metrics.ts'
+import { openStreams, type StreamService } from './streams.ts'
+
+/** Says in the data folder where the running collector is reached. */
+export const addressFile = 'collector.json'
+
+const retryAfterBusyS = 1
+const groupBytes = 8 * 2 ** 20
+
+/** A running collector: ingest → log → fanout, behind one HTTP server. */
+export class Collector implements AsyncDisposable {
+  readonly url: string
+  readonly log: EmbeddedLog
+  readonly #server: HttpServer
+  readonly #streams: StreamService
+  readonly #lock: Disposable
+  readonly #folder: string
+  #closing: Promise<void> | undefined
+
+  /** @throws UserError when the folder or the port cannot be used */
+  static async open(config: CollectorConfig, logger: Logger): Promise<Collector> {
+    await makeFolder(config.data)
+    const lock = lockFolder(config.data)
+    try {
+      const log = await openLog(config, logger)
+      try {
+        return await Collector.#serve(config, logger, log, lock)
+      } catch (error) {
+        await log.close()
+        throw error
+      }
+    } catch (error) {
+      lock[Symbol.dispose]()
+      throw error
+    }
+  }
+
+  static async #serve(
+    config: CollectorConfig,
+    logger: Logger,
+    log: EmbeddedLog,
+    lock: Disposable,
+  ): Promise<Collector> {
+    const { maxBody, maxInflated } = config.ingest
+    const limits = { maxBodyBytes: maxBody, maxInflatedBytes: maxInflated }
+    const ingest = new Ingest({ log, clock: systemClock, logger, ...limits })
+    const streams = openStreams(log, logger, (breathe) => verifyLog(nodeDisk(config.data), breathe))
+    const gate = new Gate(config.ingest)
+    const metrics = new Metrics({ log, ingest, gate, streams })
+    const server = await HttpServer.open(config.http, async (request, response, url) => {
+      if (url.pathname === '/v1/batches') return takeBatch(request, response, ingest, gate)
+      if (request.method !== 'GET' && request.method !== 'HEAD')
+        return send(
+          response,
+          json(405, { code: 'method', message: 'GET only' }, { allow: 'GET, HEAD' }),
+        )
+      if (url.pathname === '/healthz') return sendText(response, 200, 'ok\n')
+      if (url.pathname === '/readyz')
+        return log.state === 'open'
+          ? sendText(response, 200, 'ready\n')
+          : sendText(response, 503, 'the log cannot write: see the log lines\n')
+      if (url.pathname === '/metrics')
+        return sendText(response, 200, await metrics.text(), metrics.contentType)
+      if (await streams.answer(request, response, url)) return
+      send(response, json(404, { code: 'path', message: `nothing at ${url.pathname}` }))
+    })
+    const collector = new Collector(config, log, server, streams, lock)
+    try {
+      const address = JSON.stringify({ url: server.url, pid: process.pid })
+      await writeFile(join(config.data, addressFile), `${address}\n`)
+    } catch (error) {
+      await server.close()
+      throw error
+    }
+    return collector
+  }
+
+  private constructor(
+    config: CollectorConfig,
+    log: EmbeddedLog,
+    server: HttpServer,
+    streams: StreamService,
+    lock: Disposable,
+  ) {
+    this.url = server.url
+    this.log = log
+    this.#server = server
+    this.#streams = streams
+    this.#lock = lock
+    this.#folder = config.data
+  }
+
+  /** Finishes what is in flight; safe to call twice. */
+  close(): Promise<void> {
+    this.#closing ??= this.#shutDown()
+    return this.#closing
+  }
+
+  async #shutDown(): Promise<void> {
+    this.#streams.stop()
+    await this.#server.close()
+    await this.log.close()
+    await rm(join(this.#folder, addressFile), { force: true })
+    this.#lock[Symbol.dispose]()
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close()
+  }
+}
+
+async function makeFolder(folder: string): Promise<void> {
+  try {
+    await mkdir(folder, { recursive: true })
+  } catch (cause) {
+    const { code } = cause as NodeJS.ErrnoException
+    const why =
+      code === 'EACCES' || code === 'EPERM'
+        ? 'no permission to make it: make it yourself, or set data'
+        : code === 'EEXIST' || code === 'ENOTDIR'
+          ? 'a file is in the way: set data to a folder'
+          : `cannot make it: ${code}`
+    throw new UserError(`${folder}: ${why}`, { cause })
+  }
+}
+
+async function openLog(config: CollectorConfig, logger: Logger): Promise<EmbeddedLog> {
+  const { retention } = config.log
+  try {
+    return await EmbeddedLog.open({
+      disk: nodeDisk(config.data),
+      clock: systemClock,
+      random: systemRandom,
+      logger,
+      segmentBytes: segmentBytes(config.log),
+      groupBytes,
+      retention: { bytes: retention.bytes, ageMs: retention.age },
+    })
+  } catch (cause) {
+    if (cause instanceof LogFailure && cause.code === 'LOG_NEWER')
+      throw new UserError(`${config.data}: ${cause.message}: run that version`, { cause })
+    const { code } = cause as NodeJS.ErrnoException
+    const why: Record<string, string> = {
+      EACCES: 'no permission to read and write the log: change its owner, or set data',
+      ENOSPC: 'the disk is full: free some space, or set data',
+      EROFS: 'the disk is read-only: set data',
+    }
+    const text = why[code ?? '']
+    if (text) throw new UserError(`${config.data}: ${text}`, { cause })
+    throw cause
+  }
+}
+
+/** Bounds the bytes of all bodies that are being received or wait for the disk. */
+export class Gate {
+  readonly maxBody: number
+  readonly #capacity: number
+  #taken = 0
+  turnedAway = 0
+
+  constructor({ maxBody, maxInFlight }: { maxBody: number; maxInFlight: number }) {
+    this.maxBody = maxBody
+    this.#capacity = Math.max(maxBody, maxInFlight)
+  }
+
+  get takenBytes(): number {
+    return this.#taken
+  }
+
+  /** @returns undefined when there is no room */
+  enter(bytes: number): Disposable | undefined {
+    if (this.#taken + bytes > this.#capacity) {
+      this.turnedAway += 1
+      return undefined
+    }
+    this.#taken += bytes
+    return {
+      [Symbol.dispose]: () => {
+        this.#taken -= bytes
+      },
+    }
+  }
+}
+
+async function takeBatch(
+  request: IncomingMessage,
+  response: ServerResponse,
+  ingest: Ingest,
+  gate: Gate,
+): Promise<void> {
+  if (request.method !== 'POST')
+    return send(response, json(405, { code: 'method', message: 'POST only' }, { allow: 'POST' }))
+  const tooLarge = () =>
+    send(response, json(413, { code: 'WIRE_TOO_LARGE', message: `over ${gate.maxBody} bytes` }))
+  const announced = Number(request.headers['content-length'] ?? gate.maxBody)
+  if (announced > gate.maxBody) return tooLarge()
+  using room = gate.enter(announced)
+  if (!room)
+    return send(
+      response,
+      json(
+        429,
+        { code: 'busy', message: 'too much is in flight: come back' },
+        { 'retry-after': String(retryAfterBusyS) },
+      ),
+    )
+  let body: Uint8Array | undefined
+  try {
+    body = await readBody(request, gate.maxBody)
+  } catch {
+    return // The sender went away: nobody is there to be answered.
+  }
+  if (!body) return tooLarge()
+  send(response, await ingest.take(plainHeaders(request), body))
+}
+
+function sendText(
+  response: ServerResponse,
+  status: number,
+  text: string,
+  type = 'text/plain; charset=utf-8',
+): void {
+  send(response, { status, headers: { 'content-type': type }, body: Buffer.from(text) })
+}

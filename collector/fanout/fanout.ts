@@ -1,0 +1,69 @@
+import { SeriesTable, type Stream } from '../../shared/reading.ts'
+import type { Damage, LogItem, ReadRequest } from '../log/engine.ts'
+import { type LogRecord, recordsOf } from './record.ts'
+
+/** Which records of a stream a reader wants. */
+export interface Query extends ReadRequest {
+  /** Exact names; for records that belong to a device or metric. */
+  device?: string | undefined
+  metric?: string | undefined
+}
+
+/** What one batch holds of a query, or offsets that the disk has lost. */
+export type Piece = { type: 'records'; records: LogRecord[] } | Damage
+
+/** Anything that gives stored batches: an engine, or a folder that somebody else writes. */
+export interface LogReader {
+  read(request: ReadRequest): AsyncIterable<LogItem>
+}
+
+/** Series kept before a reader starts over with a new table. */
+const maxSeries = 100_000
+
+/** Reads records, a batch at a time as the caller asks: a reader that stops costs nothing. */
+export async function* readRecords(log: LogReader, query: Query): AsyncGenerator<Piece> {
+  const wants = filterOf(query)
+  let table = new SeriesTable()
+  for await (const item of log.read(query)) {
+    if (item.type === 'damage') {
+      yield item
+      continue
+    }
+    if (table.size > maxSeries) table = new SeriesTable()
+    const records = recordsOf(query.stream, item, table).filter(wants)
+    if (records.length > 0) yield { type: 'records', records }
+  }
+}
+
+function filterOf(query: Query): (record: LogRecord) => boolean {
+  const { device, metric } = query
+  const fromOffset = query.fromOffset ?? 0
+  const toOffset = query.toOffset ?? Number.POSITIVE_INFINITY
+  const fromMs = query.fromMs ?? Number.NEGATIVE_INFINITY
+  const toMs = query.toMs ?? Number.POSITIVE_INFINITY
+  return (record) =>
+    record.offset >= fromOffset &&
+    record.offset < toOffset &&
+    record.toMs >= fromMs &&
+    record.fromMs < toMs &&
+    (device === undefined || concerns(record, 'device', device)) &&
+    (metric === undefined || concerns(record, 'metric', metric))
+}
+
+function concerns(record: LogRecord, name: 'device' | 'metric', value: string): boolean {
+  switch (record.stream) {
+    case 'readings':
+      return record.reading.series[name] === value
+    case 'gaps':
+      return record.gap.series.some((series) => series[name] === value)
+    case 'alerts':
+      return record.content[name] === value
+    default:
+      return false
+  }
+}
+
+/** Whether a stream's records can be told apart by device and metric. */
+export function hasSeries(stream: Stream): boolean {
+  return stream === 'readings' || stream === 'gaps' || stream === 'alerts'
+}

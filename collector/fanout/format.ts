@@ -1,0 +1,155 @@
+import { qualityText, type Stream, type Value } from '../../shared/reading.ts'
+import type { LogRecord } from './record.ts'
+import { formatTime } from './time.ts'
+
+export const formats = ['ndjson', 'csv'] as const
+export type Format = (typeof formats)[number]
+
+const csvColumns: Record<Stream, string> = {
+  readings: 'offset,agent,incarnation,lane,sequence,device,metric,time,value,quality,arrived',
+  alerts: 'offset,agent,incarnation,lane,sequence,content,arrived',
+  quarantine:
+    'offset,agent,incarnation,lane,sequence,topic,reason,size,sha256,payload,received,arrived',
+  gaps: 'offset,agent,incarnation,lane,first,last,count,reason,from,to,arrived',
+  ledger: 'offset,agent,incarnation,lane,sequence,type,time,content,arrived',
+}
+
+/** The first line of a stream's CSV; nothing in other formats. */
+export function headerLine(stream: Stream, format: Format): string {
+  return format === 'csv' ? `${csvColumns[stream]}\n` : ''
+}
+
+/** One line a record. */
+export function formatRecords(records: readonly LogRecord[], format: Format): string {
+  const line = format === 'csv' ? csvLine : jsonLine
+  let text = ''
+  for (const record of records) text += `${line(record)}\n`
+  return text
+}
+
+/** RFC 4180, but for the line's end. Times in ISO 8601, UTC; payloads in base64. */
+function csvLine(record: LogRecord): string {
+  const { offset, agent, incarnation, lane, sequence = '' } = record
+  const lead = `${offset},${csvText(agent)},${incarnation},${lane},`
+  const arrived = formatTime(record.arrivedMs)
+  switch (record.stream) {
+    case 'readings': {
+      const { series, timeMs, timeNanos, value, quality } = record.reading
+      const name = `${csvText(series.device)},${csvText(series.metric)}`
+      const time = formatTime(timeMs, timeNanos)
+      return `${lead}${sequence},${name},${time},${csvValue(value)},${qualityText(quality)},${arrived}`
+    }
+    case 'alerts':
+      return `${lead}${sequence},${csvText(JSON.stringify(record.content))},${arrived}`
+    case 'quarantine': {
+      const { topic, reason, size, sha256, payload, arrival } = record.message
+      const hash = sha256 ? Buffer.from(sha256).toString('hex') : ''
+      const content = Buffer.from(payload).toString('base64')
+      const text = `${csvText(topic)},${csvText(reason)},${size},${hash},${content}`
+      return `${lead}${sequence},${text},${formatTime(arrival.wallMs)},${arrived}`
+    }
+    case 'gaps': {
+      const { count, reason, fromMs, toMs } = record.gap
+      const first = record.sequence ?? 0
+      const times = `${optionalTime(fromMs) ?? ''},${optionalTime(toMs) ?? ''}`
+      return `${lead}${first},${first + count - 1},${count},${reason},${times},${arrived}`
+    }
+    case 'ledger': {
+      const content = csvText(JSON.stringify(record.content))
+      return `${lead}${sequence},${record.type},${formatTime(record.fromMs)},${content},${arrived}`
+    }
+  }
+}
+
+/** Members that a record does not have are left out. Integers beyond 2^53 are written whole. */
+function jsonLine(record: LogRecord): string {
+  const { offset, agent, incarnation, lane, sequence } = record
+  const lead = { offset, agent, incarnation, lane, sequence }
+  const arrived = formatTime(record.arrivedMs)
+  switch (record.stream) {
+    case 'readings': {
+      const { series, timeMs, timeNanos, value, quality, arrival } = record.reading
+      const { device, metric, unit, labels, between, epsilon } = series
+      const front = JSON.stringify({
+        ...lead,
+        device,
+        metric,
+        unit,
+        ...(Object.keys(labels).length > 0 && { labels }),
+        ...(between !== 'raw' && { between, epsilon }),
+        time: formatTime(timeMs, timeNanos),
+      })
+      const received = formatTime(arrival.wallMs)
+      const back = JSON.stringify({ quality: qualityText(quality), received, arrived })
+      return `${front.slice(0, -1)},"value":${jsonValue(value)},${back.slice(1)}`
+    }
+    case 'alerts':
+      return JSON.stringify({ ...lead, content: record.content, arrived })
+    case 'quarantine': {
+      const { topic, reason, size, sha256, payload, arrival } = record.message
+      return JSON.stringify({
+        ...lead,
+        topic,
+        reason,
+        size,
+        sha256: sha256 && Buffer.from(sha256).toString('hex'),
+        payload: Buffer.from(payload).toString('base64'),
+        received: formatTime(arrival.wallMs),
+        arrived,
+      })
+    }
+    case 'gaps': {
+      const { count, reason, series, fromMs, toMs, atLeast } = record.gap
+      const first = sequence ?? 0
+      return JSON.stringify({
+        offset,
+        agent,
+        incarnation,
+        lane,
+        first,
+        last: first + count - 1,
+        count,
+        atLeast: atLeast || undefined,
+        reason,
+        series,
+        from: optionalTime(fromMs),
+        to: optionalTime(toMs),
+        arrived,
+      })
+    }
+    case 'ledger':
+      return JSON.stringify({
+        ...lead,
+        type: record.type,
+        time: formatTime(record.fromMs),
+        content: record.content,
+        arrived,
+      })
+  }
+}
+
+function optionalTime(ms: number | undefined): string | undefined {
+  return ms === undefined ? undefined : formatTime(ms)
+}
+
+/** Null is an empty field, an empty text a quoted one. */
+function csvValue(value: Value): string {
+  if (typeof value === 'string') return value === '' ? '""' : csvText(value)
+  return value === null ? '' : plain(value)
+}
+
+/** JSON knows no other numbers than finite ones: the rest are written as text. */
+function jsonValue(value: Value): string {
+  if (typeof value === 'string') return JSON.stringify(value)
+  if (typeof value === 'number' && !Number.isFinite(value)) return `"${value}"`
+  return plain(value)
+}
+
+/** The shortest text that reads back as the same number; a negative zero keeps its sign. */
+function plain(value: number | bigint | boolean | null): string {
+  return Object.is(value, -0) ? '-0' : String(value)
+}
+
+function csvText(text: string): string {
+  return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text
+}

@@ -1,0 +1,165 @@
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { UserError } from '../shared/failure.ts'
+import type { HttpAnswer } from '../shared/ports.ts'
+import { json } from './ingest/ingest.ts'
+
+export type Handler = (
+  request: IncomingMessage,
+  response: ServerResponse,
+  url: URL,
+) => Promise<void> | void
+
+export interface HttpOptions {
+  host: string
+  port: number
+  maxConnections: number
+}
+
+/** Time for a request's head and for all of it: a sender that is slower is cut off. */
+const headersTimeoutMs = 10_000
+const requestTimeoutMs = 30_000
+/** Longer than a client keeps an idle connection, so that it is the client that closes it. */
+const keepAliveMs = 75_000
+/** Time for answers in flight when the server stops. */
+const graceMs = 5000
+
+/** A server with limits that listens until it is closed. */
+export class HttpServer {
+  readonly url: string
+  readonly #server: Server
+
+  /** @throws UserError when it cannot listen */
+  static async open(options: HttpOptions, handler: Handler): Promise<HttpServer> {
+    const { host, port } = options
+    const server = createServer(
+      {
+        headersTimeout: headersTimeoutMs,
+        requestTimeout: requestTimeoutMs,
+        keepAliveTimeout: keepAliveMs,
+        connectionsCheckingInterval: 1000,
+        maxHeaderSize: 8 * 1024,
+      },
+      (request, response) => {
+        // A reader that goes away in the middle is no news.
+        response.on('error', () => {})
+        void handle(handler, request, response)
+      },
+    )
+    server.maxConnections = options.maxConnections
+    await new Promise<void>((resolve, reject) => {
+      server.once('error', (cause: NodeJS.ErrnoException) =>
+        reject(cannotListen(host, port, cause)),
+      )
+      server.listen(port, host, resolve)
+    })
+    return new HttpServer(server, host)
+  }
+
+  private constructor(server: Server, host: string) {
+    this.#server = server
+    const { port } = server.address() as AddressInfo
+    this.url = `http://${host.includes(':') ? `[${host}]` : host}:${port}`
+  }
+
+  /** Takes no more requests, lets answers in flight finish for a while, then drops what is left. */
+  async close(): Promise<void> {
+    const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()))
+    this.#server.closeIdleConnections()
+    const timeout = setTimeout(() => this.#server.closeAllConnections(), graceMs)
+    await closed
+    clearTimeout(timeout)
+  }
+}
+
+function cannotListen(host: string, port: number, cause: NodeJS.ErrnoException): UserError {
+  const why: Record<string, string> = {
+    EADDRINUSE: `port ${port} is taken: stop what uses it, or set http.port (0 takes a free one)`,
+    EACCES: `no permission to use port ${port}: set http.port to one above 1023`,
+    EADDRNOTAVAIL: `this machine has no address ${host}: set http.host`,
+    ENOTFOUND: `${host} has no address: set http.host`,
+  }
+  const text = why[cause.code ?? ''] ?? `cannot listen on ${host}:${port}: ${cause.code}`
+  return new UserError(`http: ${text}`, { cause })
+}
+
+async function handle(
+  handler: Handler,
+  request: IncomingMessage,
+  response: ServerResponse,
+): Promise<void> {
+  let url: URL
+  try {
+    url = new URL(request.url ?? '/', 'http://collector')
+  } catch {
+    return send(response, json(400, { code: 'url', message: 'no such address' }))
+  }
+  try {
+    await handler(request, response, url)
+  } catch (error) {
+    if (response.headersSent) response.destroy()
+    else send(response, json(500, { code: 'internal', message: String(error) }))
+  }
+}
+
+export function send(response: ServerResponse, { status, headers, body }: HttpAnswer): void {
+  response.writeHead(status, { ...headers, 'content-length': body.length }).end(body)
+}
+
+/**
+ * Writes and waits until the peer has taken enough of it.
+ *
+ * @returns false when the peer is gone
+ */
+export async function writeTo(response: ServerResponse, text: string): Promise<boolean> {
+  if (response.destroyed) return false
+  if (text === '' || response.write(text)) return true
+  await new Promise<void>((resolve) => {
+    const done = () => {
+      response.off('drain', done)
+      response.off('close', done)
+      resolve()
+    }
+    response.once('drain', done)
+    response.once('close', done)
+  })
+  return !response.destroyed
+}
+
+/**
+ * Reads a body of at most `maxBytes`.
+ *
+ * @returns undefined when it is larger; the rest is then let through and dropped while the answer goes
+ *   out, for as long as the time limit lets it
+ * @throws when the sender goes away in the middle
+ */
+export function readBody(
+  request: IncomingMessage,
+  maxBytes: number,
+): Promise<Uint8Array | undefined> {
+  return new Promise((resolve, reject) => {
+    const chunks: Buffer[] = []
+    let length = 0
+    const take = (chunk: Buffer) => {
+      length += chunk.length
+      if (length <= maxBytes) {
+        chunks.push(chunk)
+        return
+      }
+      request.off('data', take).resume()
+      chunks.length = 0
+      resolve(undefined)
+    }
+    request.on('data', take)
+    request.once('end', () => resolve(chunks.length === 1 ? chunks[0] : Buffer.concat(chunks)))
+    request.once('error', reject)
+    request.once('close', () => reject(new Error('the sender went away')))
+  })
+}
+
+/** Node's headers with each name once. */
+export function plainHeaders(request: IncomingMessage): Record<string, string> {
+  return Object.fromEntries(
+    Object.entries(request.headers).map(([name, value]) => [name, String(value)]),
+  )
+}

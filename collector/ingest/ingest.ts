@@ -1,0 +1,218 @@
+import {
+  type BatchHeader,
+  decodeBatch,
+  type Encoding,
+  encodings,
+  inflate,
+  inspectBatch,
+  WireFailure,
+} from '../../shared/batch.ts'
+import { BoundedMap } from '../../shared/bounded-map.ts'
+import { chainToBytes } from '../../shared/chain.ts'
+import type { Logger } from '../../shared/log.ts'
+import type { Clock, HttpAnswer } from '../../shared/ports.ts'
+import type { Stream } from '../../shared/reading.ts'
+import {
+  type Alarm,
+  type AppendAnswer,
+  type Entry,
+  type LogEngine,
+  LogFailure,
+  perStream,
+  streamOfRecord,
+} from '../log/engine.ts'
+
+export interface IngestOptions {
+  log: LogEngine
+  clock: Clock
+  logger: Logger
+  /** Bytes of a body as sent, and inflated. */
+  maxBodyBytes: number
+  maxInflatedBytes: number
+}
+
+/** What ingest has done since the start, for the metrics. */
+export interface IngestCounts {
+  /** Batches by how they were answered. */
+  answers: Record<AppendAnswer['code'] | 'malformed' | 'unavailable', number>
+  alarms: Record<Alarm, number>
+  /** Of accepted batches. */
+  records: Record<Stream, number>
+  bytes: number
+}
+
+const statusOf = { accepted: 200, duplicate: 200, hole: 409, fork: 409 } as const
+/** An agent's name as a frame can keep it, bytes of UTF-8. */
+const maxAgentBytes = 255
+const retryAfterDiskS = 5
+/** The same alarm of the same agent is logged again only after this. */
+const alarmQuietMs = 60_000
+
+/** Takes batches: checks them whole, and answers with success only what the log has made durable. */
+export class Ingest {
+  readonly counts: IngestCounts = {
+    answers: { accepted: 0, duplicate: 0, hole: 0, fork: 0, malformed: 0, unavailable: 0 },
+    alarms: { clone: 0, restored: 0, unchained: 0 },
+    records: perStream(() => 0),
+    bytes: 0,
+  }
+  readonly #options: IngestOptions
+  readonly #alarmed = new BoundedMap<string, { atMs: number }>(10_000)
+
+  constructor(options: IngestOptions) {
+    this.#options = options
+  }
+
+  /**
+   * Answers `POST /v1/batches`; never throws for what the request holds or the disk does.
+   *
+   * @param headers names in lower case
+   */
+  async take(headers: Readonly<Record<string, string>>, body: Uint8Array): Promise<HttpAnswer> {
+    const refusal = refuseHeaders(headers)
+    if (refusal) return this.#malformed(refusal)
+    try {
+      const entry = this.#check(encodingOf(headers)!, body)
+      const answer = await this.#options.log.append(entry)
+      this.#count(entry, answer)
+      return json(statusOf[answer.code], describe(answer))
+    } catch (error) {
+      if (error instanceof WireFailure) {
+        const status = error.code === 'WIRE_TOO_LARGE' ? 413 : 400
+        return this.#malformed(json(status, { code: error.code, message: oneLine(error.message) }))
+      }
+      if (!(error instanceof LogFailure)) throw error
+      this.counts.answers.unavailable += 1
+      return json(
+        503,
+        { code: error.code, message: oneLine(error.message) },
+        { 'retry-after': String(retryAfterDiskS) },
+      )
+    }
+  }
+
+  #check(encoding: Encoding, body: Uint8Array): Entry {
+    const { maxBodyBytes, maxInflatedBytes, clock } = this.#options
+    if (body.length > maxBodyBytes)
+      throw new WireFailure('WIRE_TOO_LARGE', `over ${maxBodyBytes} bytes`)
+    const bytes = inflate(body, encoding, maxInflatedBytes)
+    const { header, items } = inspectBatch(bytes)
+    if (header.agent === '' || Buffer.byteLength(header.agent) > maxAgentBytes)
+      throw new WireFailure('WIRE_INVALID', `an agent's name has 1 to ${maxAgentBytes} bytes`)
+
+    const counts = perStream(() => 0)
+    const arrivedMs = clock.wallMs()
+    let fromMs = Number.POSITIVE_INFINITY
+    let toMs = Number.NEGATIVE_INFINITY
+    const span = (from: number, to: number) => {
+      fromMs = Math.min(fromMs, from)
+      toMs = Math.max(toMs, to)
+    }
+    for (const item of items) {
+      span(item.fromMs ?? arrivedMs, item.toMs ?? arrivedMs)
+      if (item.kind === 'readings') counts.readings += item.count
+      else if (item.kind === 'gap') counts.gaps += 1
+    }
+    if (items.some(({ kind }) => kind === 'records')) {
+      countRecords(bytes, counts)
+      span(arrivedMs, arrivedMs) // Alerts have no time but that of their arrival.
+    }
+    if (header.ledger) {
+      counts.ledger += 1
+      span(header.sentMs, header.sentMs)
+    }
+    return { header, counts, fromMs, toMs, encoding, body, arrivedMs }
+  }
+
+  #malformed(answer: HttpAnswer): HttpAnswer {
+    this.counts.answers.malformed += 1
+    return answer
+  }
+
+  #count({ header, counts, body }: Entry, answer: AppendAnswer): void {
+    this.counts.answers[answer.code] += 1
+    const { agent, lane, first, last } = header
+    const incarnation = hex(header.incarnation)
+    const { logger } = this.#options
+    if (answer.code === 'accepted') {
+      for (const [stream, count] of Object.entries(counts) as [Stream, number][])
+        this.counts.records[stream] += count
+      this.counts.bytes += body.length
+      for (const alarm of answer.alarms) {
+        this.counts.alarms[alarm] += 1
+        this.#alarm(header, alarm, alarmTexts[alarm])
+      }
+    } else if (answer.code === 'fork') this.#alarm(header, 'fork', 'two histories under one name')
+    else if (answer.code === 'hole')
+      this.#alarm(header, 'hole', `less is held (up to ${answer.held}) than the agent says`)
+    logger.debug({ agent, incarnation, lane, first, last, code: answer.code }, 'batch')
+  }
+
+  #alarm({ agent, lane, incarnation }: BatchHeader, alarm: string, text: string): void {
+    const nowMs = this.#options.clock.monotonicMs()
+    const key = `${alarm} ${agent}`
+    const last = this.#alarmed.get(key)
+    if (last && nowMs - last.atMs < alarmQuietMs) return
+    if (last) last.atMs = nowMs
+    else this.#alarmed.set(key, { atMs: nowMs })
+    this.#options.logger.warn({ alarm, agent, incarnation: hex(incarnation), lane }, text)
+  }
+}
+
+const alarmTexts: Record<Alarm, string> = {
+  clone: 'two incarnations of one agent send at the same time: does the gateway run twice?',
+  restored: 'an agent went back to an older incarnation: was its disk put back from an image?',
+  unchained: 'a known agent names no predecessor: was its data folder wiped?',
+}
+
+function countRecords(bytes: Uint8Array, counts: Record<Stream, number>): void {
+  for (const item of decodeBatch(bytes).items) {
+    if (item.kind !== 'records') continue
+    for (const { type } of item.records) counts[streamOfRecord[type]] += 1
+  }
+}
+
+function refuseHeaders(headers: Readonly<Record<string, string>>): HttpAnswer | undefined {
+  const type = headers['content-type']?.split(';')[0]?.trim().toLowerCase()
+  if (type !== 'application/cbor')
+    return json(415, { code: 'type', message: 'send application/cbor' }, acceptable)
+  if (encodingOf(headers) === undefined)
+    return json(415, { code: 'encoding', message: `send ${encodings.join(', ')}` }, acceptable)
+  return undefined
+}
+
+const acceptable = { 'accept-encoding': encodings.join(', '), accept: 'application/cbor' }
+
+function encodingOf(headers: Readonly<Record<string, string>>): Encoding | undefined {
+  const name = headers['content-encoding']?.trim().toLowerCase() || 'identity'
+  return encodings.find((encoding) => encoding === name)
+}
+
+function describe(answer: AppendAnswer): object {
+  const { code, held, chain } = answer
+  const base = { code, held, chain: hex(chainToBytes(chain)) }
+  return answer.code === 'hole'
+    ? { ...base, incarnation: hex(answer.incarnation), lane: answer.lane }
+    : base
+}
+
+/** An answer with a JSON document. */
+export function json(
+  status: number,
+  document: object,
+  headers: Record<string, string> = {},
+): HttpAnswer {
+  return {
+    status,
+    headers: { 'content-type': 'application/json', ...headers },
+    body: new TextEncoder().encode(`${JSON.stringify(document)}\n`),
+  }
+}
+
+function oneLine(text: string): string {
+  return text.replace(/\s+/g, ' ').slice(0, 500)
+}
+
+function hex(bytes: Uint8Array): string {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString('hex')
+}

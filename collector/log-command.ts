@@ -1,0 +1,239 @@
+import { existsSync, statSync } from 'node:fs'
+import { join } from 'node:path'
+import type { Readable } from 'node:stream'
+import { type Command, Option } from 'commander'
+import { request } from 'undici'
+import { stopSignal } from '../shared/command.ts'
+import { UserError } from '../shared/failure.ts'
+import { systemClock } from '../shared/system.ts'
+import { readRecords } from './fanout/fanout.ts'
+import { type Format, formatRecords, formats, headerLine } from './fanout/format.ts'
+import { nodeDisk } from './log/embedded/disk.ts'
+import { FolderView } from './log/embedded/folder-view.ts'
+import { type VerifyReport, verifyLog } from './log/embedded/verify.ts'
+import { LogFailure } from './log/engine.ts'
+import { parseQuery, QueryProblem, type QueryText } from './query.ts'
+import { describe } from './streams.ts'
+
+interface SourceOptions {
+  data?: string
+  collector?: string
+  json?: boolean
+}
+type ReadOptions = SourceOptions & QueryText & { format: Format }
+
+/** Adds `headgate log …`. */
+export function registerLog(command: Command): void {
+  withSource(command.command('ls'), 'list the streams: how much, which offsets, which times')
+    .option('--json', 'print one JSON document')
+    .addHelpText('after', '\nExample:\n  headgate log ls --data ./var/collector')
+    .action(act(list))
+  withSource(command.command('cat'), 'print records').addHelpText(
+    'after',
+    '\nExamples:\n  headgate log cat --data ./var/collector --from 1000 --to 2000\n' +
+      '  headgate log cat --collector http://127.0.0.1:7070 --from 2026-01-31T08:00:00Z --device pump-1',
+  )
+  withSource(command.command('tail'), 'print records as they come').addHelpText(
+    'after',
+    '\nExample:\n  headgate log tail --data ./var/collector --format ndjson',
+  )
+  for (const name of ['cat', 'tail'] as const)
+    command.commands
+      .find((found) => found.name() === name)!
+      .option('--stream <name>', 'readings, alerts, quarantine, gaps or ledger', 'readings')
+      .option('--from <offset|time>', 'first offset, or time in ISO 8601')
+      .option('--to <offset|time>', 'offset or time before which to stop')
+      .option('--device <name>', 'only of this device')
+      .option('--metric <name>', 'only of this metric')
+      .addOption(new Option('--format <format>', 'how to print').choices(formats).default('csv'))
+      .option('--json', 'the same as --format ndjson')
+      .action(act((options: ReadOptions) => (name === 'cat' ? cat(options) : tail(options))))
+  withSource(command.command('verify'), 'check every frame, batch and sequence')
+    .option('--json', 'print one JSON document')
+    .addHelpText('after', '\nExample:\n  headgate log verify --data ./var/collector')
+    .action(act(verify))
+}
+
+function withSource(command: Command, description: string): Command {
+  return command
+    .description(description)
+    .option('--data <dir>', "a collector's data folder, or that of an `up`; it may be running")
+    .option('--collector <url>', 'ask a running collector')
+}
+
+/** A wrong call ends with exit code 2, a reader that has gone away (`| head`) quietly. */
+function act<Options>(action: (options: Options) => Promise<void>) {
+  return async (options: Options): Promise<void> => {
+    process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+      process.exit(error.code === 'EPIPE' ? 0 : 1)
+    })
+    try {
+      await action(options)
+    } catch (error) {
+      if (error instanceof QueryProblem) throw new UserError(error.message, { exitCode: 2 })
+      throw error
+    }
+  }
+}
+
+type Streams = Record<
+  string,
+  { readings: number; batches: number; bytes: number; first: number; next: number } & {
+    from?: string
+    to?: string
+  }
+>
+
+async function list(options: SourceOptions): Promise<void> {
+  const source = sourceOf(options)
+  const streams =
+    source.kind === 'folder'
+      ? (describe(await (await openView(source.folder)).statistics()) as Streams)
+      : ((await (await get(source.url, '/v1/streams')).json()) as Streams)
+  if (options.json) return print(`${JSON.stringify(streams, null, 2)}\n`)
+  const rows = Object.entries(streams).map(([name, { readings, batches, bytes, ...rest }]) => [
+    name,
+    String(readings),
+    String(batches),
+    String(bytes),
+    rest.next > rest.first ? `${rest.first} to ${rest.next - 1}` : '',
+    rest.from ?? '',
+    rest.to ?? '',
+  ])
+  const head = ['stream', 'records', 'batches', 'bytes', 'offsets', 'from', 'to']
+  await print(table([head, ...rows]))
+}
+
+async function cat(options: ReadOptions): Promise<void> {
+  const source = sourceOf(options)
+  const format = options.json ? 'ndjson' : options.format
+  const query = parseQuery(options)
+  if (source.kind === 'url') return copy(await get(source.url, pathOf(options, 'records', format)))
+  await printRecords(source.folder, query, format)
+}
+
+async function tail(options: ReadOptions): Promise<void> {
+  const source = sourceOf(options)
+  const format = options.json ? 'ndjson' : options.format
+  const query = parseQuery(options)
+  const signal = stopSignal()
+  if (source.kind === 'url')
+    return copy(await get(source.url, pathOf(options, 'tail', format), signal), signal)
+  await printRecords(source.folder, { ...query, follow: true, signal }, format)
+}
+
+async function printRecords(
+  folder: string,
+  query: ReturnType<typeof parseQuery>,
+  format: Format,
+): Promise<void> {
+  const view = await openView(folder)
+  if (query.follow && query.fromOffset === undefined && query.fromMs === undefined)
+    query.fromOffset = (await view.statistics())[query.stream].next
+  await print(headerLine(query.stream, format))
+  for await (const piece of readRecords(view, query)) {
+    if (piece.type === 'records') await print(formatRecords(piece.records, format))
+    else warnOfDamage(piece.first, piece.last)
+  }
+}
+
+function warnOfDamage(first: number, last: number): void {
+  process.stderr.write(
+    `headgate: offsets ${first} to ${last} are damaged (see headgate log verify)\n`,
+  )
+  process.exitCode = 1
+}
+
+async function verify(options: SourceOptions): Promise<void> {
+  const source = sourceOf(options)
+  let report: VerifyReport
+  if (source.kind === 'folder') {
+    await openView(source.folder) // Says when there is no log.
+    report = await verifyLog(nodeDisk(source.folder))
+  } else report = (await (await get(source.url, '/v1/verify')).json()) as VerifyReport
+  const { problems, segments, frames, bytes, lanes, records } = report
+  if (problems.length > 0) process.exitCode = 1
+  if (options.json) return print(`${JSON.stringify(report, null, 2)}\n`)
+  const counts = Object.entries(records).map(([stream, count]) => `${count} ${stream}`)
+  await print(
+    `${segments} segments, ${frames} frames, ${bytes} bytes, ${lanes} lanes: ${counts.join(', ')}\n` +
+      (problems.length === 0 ? 'all of it is whole\n' : `${problems.join('\n')}\n`),
+  )
+}
+
+type Source = { kind: 'folder'; folder: string } | { kind: 'url'; url: string }
+
+function sourceOf({ data, collector }: SourceOptions): Source {
+  if ((data === undefined) === (collector === undefined))
+    throw new UserError('name the log with either --data or --collector', { exitCode: 2 })
+  if (collector !== undefined) return { kind: 'url', url: collector.replace(/\/+$/, '') }
+  // The folder of an `up` has the collector's inside.
+  const inside = join(data!, 'collector')
+  return { kind: 'folder', folder: existsSync(inside) ? inside : data! }
+}
+
+async function openView(folder: string): Promise<FolderView> {
+  try {
+    if (!statSync(folder).isDirectory()) throw new UserError(`${folder} is no folder`)
+    const view = await FolderView.open(nodeDisk(folder), systemClock)
+    if (view) return view
+  } catch (cause) {
+    const { code } = cause as NodeJS.ErrnoException
+    if (code === 'EACCES') throw new UserError(`${folder}: no permission to read it`, { cause })
+    if (cause instanceof LogFailure) throw new UserError(`${folder}: ${cause.message}`, { cause })
+    if (code !== 'ENOENT') throw cause
+  }
+  throw new UserError(`${folder}: no log here: --data takes a collector's data folder`)
+}
+
+function pathOf(options: QueryText, kind: 'records' | 'tail', format: Format): string {
+  const parameters = new URLSearchParams({ format })
+  for (const name of ['from', 'to', 'device', 'metric'] as const)
+    if (options[name] !== undefined) parameters.set(name, options[name])
+  return `/v1/streams/${encodeURIComponent(options.stream)}/${kind}?${parameters}`
+}
+
+async function get(url: string, path: string, signal?: AbortSignal) {
+  let answer: Awaited<ReturnType<typeof request>>
+  try {
+    answer = await request(url + path, {
+      ...(signal && { signal }),
+      headersTimeout: 0,
+      bodyTimeout: 0,
+    })
+  } catch (cause) {
+    if (signal?.aborted) throw cause
+    const { code } = cause as NodeJS.ErrnoException
+    const why =
+      code === 'ECONNREFUSED' ? 'nobody listens there: is it running?' : (cause as Error).message
+    throw new UserError(`${url}: ${why}`, { cause })
+  }
+  if (answer.statusCode === 200) return answer.body
+  const text = await answer.body.text()
+  throw new UserError(`${url}: ${answer.statusCode} ${text.trim()}`)
+}
+
+/** Copies an answer to stdout at stdout's pace. */
+async function copy(body: Readable, signal?: AbortSignal): Promise<void> {
+  try {
+    for await (const chunk of body) await print(chunk)
+  } catch (error) {
+    if (!signal?.aborted)
+      throw new UserError('the collector went away in the middle', { cause: error })
+  }
+}
+
+function print(text: string | Uint8Array): Promise<void> | void {
+  if (text.length > 0 && !process.stdout.write(text))
+    return new Promise((resolve) => process.stdout.once('drain', () => resolve()))
+}
+
+function table(rows: string[][]): string {
+  const widths = rows[0]!.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)))
+  const line = (row: string[]) =>
+    row
+      .map((cell, i) => cell.padEnd(widths[i]!))
+      .join('  ')
+      .trimEnd()
+  return `${rows.map(line).join('\n')}\n`
+}

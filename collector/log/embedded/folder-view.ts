@@ -1,0 +1,125 @@
+import { sleep } from '../../../shared/clock.ts'
+import type { Clock, Disk, DiskFile } from '../../../shared/ports.ts'
+import type { LogItem, ReadRequest, Statistics } from '../engine.ts'
+import { logDirectory } from './embedded.ts'
+import {
+  type FoundSegment,
+  findSegments,
+  readIndex,
+  type Segment,
+  scanIndex,
+  sealedLength,
+  segmentPath,
+  withFile,
+} from './folder.ts'
+import { SegmentIndex } from './index.ts'
+import { type PartitionView, readPartition } from './reader.ts'
+import { readTail } from './recovery.ts'
+import { scanFrames } from './segment.ts'
+import { statisticsOf } from './statistics.ts'
+
+/** How often a folder is looked at for more. */
+const pollEveryMs = 200
+
+/** Reads a log's folder without a lock and without writing, also while a collector writes it. */
+export class FolderView implements PartitionView {
+  readonly disk: Disk
+  readonly directory: string
+  readonly partition = 0
+  readonly #clock: Clock
+  #segments: readonly Segment[] = []
+  /** Names and sizes as of the last look. */
+  #seen = ''
+
+  /** @returns undefined when there is no log in the folder */
+  static async open(disk: Disk, clock: Clock): Promise<FolderView | undefined> {
+    const view = new FolderView(disk, clock)
+    await view.#look()
+    return view.#segments.length > 0 ? view : undefined
+  }
+
+  private constructor(disk: Disk, clock: Clock) {
+    this.disk = disk
+    this.directory = `${logDirectory}/0`
+    this.#clock = clock
+  }
+
+  get segments(): readonly Segment[] {
+    return this.#segments
+  }
+
+  read(request: ReadRequest): AsyncIterable<LogItem> {
+    return readPartition(this, request)
+  }
+
+  async statistics(): Promise<Statistics> {
+    return statisticsOf(this.#segments)
+  }
+
+  async changed(signal: AbortSignal | undefined): Promise<boolean> {
+    for (;;) {
+      await sleep(this.#clock, pollEveryMs, signal).catch(() => {})
+      if (signal?.aborted) return false
+      if (await this.#look()) return true
+    }
+  }
+
+  /** @returns whether anything is new */
+  async #look(): Promise<boolean> {
+    const found = await findSegments(this.disk, this.directory)
+    const seen = found.map(({ number, size }) => `${number}:${size}`).join()
+    if (seen === this.#seen) return false
+    this.#seen = seen
+    const known = new Map(this.#segments.map((segment) => [segment.number, segment]))
+    const segments: Segment[] = []
+    for (const [i, segment] of found.entries()) {
+      const now = await this.#segment(segment, found[i + 1], known.get(segment.number))
+      if (now) segments.push(now)
+    }
+    this.#segments = segments
+    return true
+  }
+
+  /** @returns undefined when it is gone meanwhile */
+  async #segment(
+    found: FoundSegment,
+    following: FoundSegment | undefined,
+    before: Segment | undefined,
+  ): Promise<Segment | undefined> {
+    const { number, mark } = found
+    const isSealed = before !== undefined && before.blocks === undefined
+    if (isSealed) return before
+    const path = segmentPath(this.directory, number)
+    if (following) {
+      const length = sealedLength(found, following)
+      const kept = await readIndex(this.disk, this.directory, number)
+      const index =
+        kept && kept.summary.end <= length
+          ? kept
+          : await withFile(this.disk, path, (file) =>
+              scanIndex(file, mark, length, { first: found.header?.first }),
+            )
+      return index && { number, mark, summary: index.summary, blocks: undefined }
+    }
+    const index = await withFile(this.disk, path, async (file) =>
+      before?.blocks && before.summary.end <= found.size
+        ? extend(new SegmentIndex(before.summary, before.blocks), file, found)
+        : (await readTail(file, found)).index,
+    )
+    return index && { number, mark, ...index }
+  }
+}
+
+/** Takes in what another process has appended, as far as it is whole. */
+async function extend(
+  index: SegmentIndex,
+  file: DiskFile,
+  { mark, size }: FoundSegment,
+): Promise<SegmentIndex> {
+  const more = { from: index.summary.end, to: size, mark, bodies: () => true }
+  for await (const found of scanFrames(file, more)) {
+    if (found.kind === 'bad') break
+    index.add(found.position, found.frame)
+  }
+  return index
+}

@@ -1,0 +1,193 @@
+import crc32c from 'crc-32/crc32c.js'
+import { type Stream, streams } from '../../../shared/reading.ts'
+import { perStream } from '../engine.ts'
+import { type Frame, getUint64, setUint64 } from './frame.ts'
+
+/** A stretch of a segment, long enough to be worth skipping. */
+export interface Block {
+  position: number
+  /** Offsets that begin here, per stream. */
+  first: Record<Stream, number>
+  /** Times of everything inside, ms. */
+  fromMs: number
+  toMs: number
+}
+
+/** What a segment holds of one stream. */
+export interface StreamSummary {
+  first: number
+  next: number
+  records: number
+  batches: number
+  bytes: number
+  /** Infinity and −Infinity where there is nothing. */
+  fromMs: number
+  toMs: number
+}
+
+/** What a segment holds. */
+export interface SegmentSummary {
+  streams: Record<Stream, StreamSummary>
+  /** Position behind the last frame. */
+  end: number
+  frames: number
+  lastArrivedMs: number
+}
+
+/**
+ * Sparse index and counts of a segment. It grows with the active segment and is kept beside a sealed one;
+ * lost, it is rebuilt from the frames' heads.
+ */
+export class SegmentIndex {
+  readonly summary: SegmentSummary
+  readonly blocks: Block[]
+
+  constructor(summary: SegmentSummary, blocks: Block[] = []) {
+    this.summary = summary
+    this.blocks = blocks
+  }
+
+  /** Of a segment whose frames will begin at `position`. */
+  static empty(first: Record<Stream, number>, position: number): SegmentIndex {
+    return new SegmentIndex({
+      streams: perStream((stream) => emptySummary(first[stream])),
+      end: position,
+      frames: 0,
+      lastArrivedMs: Number.NEGATIVE_INFINITY,
+    })
+  }
+
+  add(position: number, frame: Frame): void {
+    const { summary, blocks } = this
+    const block = blocks.at(-1)
+    if (block && position - block.position < blockBytes) {
+      block.fromMs = Math.min(block.fromMs, frame.fromMs)
+      block.toMs = Math.max(block.toMs, frame.toMs)
+    } else
+      blocks.push({
+        position,
+        first: perStream((stream) => frame.offsets[stream].first),
+        fromMs: frame.fromMs,
+        toMs: frame.toMs,
+      })
+    let bytes = frame.bodyLength
+    for (const stream of streams) {
+      const { first, count } = frame.offsets[stream]
+      const held = summary.streams[stream]
+      // Offsets that damage has hidden are used up all the same.
+      held.next = Math.max(held.next, first + count)
+      if (count === 0) continue
+      held.records += count
+      held.batches += 1
+      held.bytes += bytes
+      bytes = 0
+      held.fromMs = Math.min(held.fromMs, frame.fromMs)
+      held.toMs = Math.max(held.toMs, frame.toMs)
+    }
+    summary.frames += 1
+    summary.lastArrivedMs = Math.max(summary.lastArrivedMs, frame.arrivedMs)
+    summary.end = position + frame.headLength + frame.bodyLength
+  }
+}
+
+const blockBytes = 64 * 1024
+
+function emptySummary(first: number): StreamSummary {
+  return {
+    first,
+    next: first,
+    records: 0,
+    batches: 0,
+    bytes: 0,
+    fromMs: Number.POSITIVE_INFINITY,
+    toMs: Number.NEGATIVE_INFINITY,
+  }
+}
+
+export function indexName(number: number): string {
+  return `${String(number).padStart(12, '0')}.index`
+}
+
+const magic = new TextEncoder().encode('HGINDEX\x01')
+const headBytes = 8 + 4 + 4 + 8 + 8 + 8 + streams.length * 56
+const rowBytes = 24 + streams.length * 8
+
+/**
+ * The file beside a sealed segment. All numbers are big-endian.
+ *
+ * ```
+ *  0    8  "HGINDEX" 1
+ *  8    4  number of blocks
+ * 12    4  CRC-32C of all other bytes
+ * 16    8  position behind the last frame
+ * 24    8  number of frames
+ * 32    8  latest arrival, ms                                   float
+ * 40  280  per stream: first, next, records, batches, bytes, then earliest and latest time (floats)
+ *      64  per block: position, earliest and latest time (floats), first offset per stream
+ * ```
+ */
+export function encodeIndex({ summary, blocks }: SegmentIndex): Uint8Array {
+  const bytes = new Uint8Array(headBytes + blocks.length * rowBytes)
+  const view = new DataView(bytes.buffer)
+  bytes.set(magic)
+  view.setUint32(8, blocks.length)
+  setUint64(view, 16, summary.end)
+  setUint64(view, 24, summary.frames)
+  view.setFloat64(32, summary.lastArrivedMs)
+  streams.forEach((stream, i) => {
+    const held = summary.streams[stream]
+    const at = 40 + i * 56
+    for (const [j, name] of countNames.entries()) setUint64(view, at + j * 8, held[name])
+    view.setFloat64(at + 40, held.fromMs)
+    view.setFloat64(at + 48, held.toMs)
+  })
+  blocks.forEach((block, i) => {
+    const at = headBytes + i * rowBytes
+    setUint64(view, at, block.position)
+    view.setFloat64(at + 8, block.fromMs)
+    view.setFloat64(at + 16, block.toMs)
+    for (const [j, stream] of streams.entries())
+      setUint64(view, at + 24 + j * 8, block.first[stream])
+  })
+  view.setInt32(12, indexCrc(bytes))
+  return bytes
+}
+
+const countNames = ['first', 'next', 'records', 'batches', 'bytes'] as const
+
+/** @returns undefined when it is damaged or of another version: it is rebuilt then */
+export function decodeIndex(bytes: Uint8Array): SegmentIndex | undefined {
+  if (bytes.length < headBytes || magic.some((byte, i) => bytes[i] !== byte)) return undefined
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length)
+  const count = view.getUint32(8)
+  if (bytes.length !== headBytes + count * rowBytes || view.getInt32(12) !== indexCrc(bytes))
+    return undefined
+  return new SegmentIndex(
+    {
+      end: getUint64(view, 16),
+      frames: getUint64(view, 24),
+      lastArrivedMs: view.getFloat64(32),
+      streams: perStream((stream) => {
+        const at = 40 + streams.indexOf(stream) * 56
+        const [first, next, records, batches, size] = countNames.map((_, j) =>
+          getUint64(view, at + j * 8),
+        ) as [number, number, number, number, number]
+        const [fromMs, toMs] = [view.getFloat64(at + 40), view.getFloat64(at + 48)]
+        return { first, next, records, batches, bytes: size, fromMs, toMs }
+      }),
+    },
+    Array.from({ length: count }, (_, i) => {
+      const at = headBytes + i * rowBytes
+      return {
+        position: getUint64(view, at),
+        fromMs: view.getFloat64(at + 8),
+        toMs: view.getFloat64(at + 16),
+        first: perStream((stream) => getUint64(view, at + 24 + streams.indexOf(stream) * 8)),
+      }
+    }),
+  )
+}
+
+function indexCrc(bytes: Uint8Array): number {
+  return crc32c.buf(bytes.subarray(16), crc32c.buf(bytes.subarray(0, 12), 0))
+}

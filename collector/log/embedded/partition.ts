@@ -1,0 +1,374 @@
+import { sleep } from '../../../shared/clock.ts'
+import type { Logger } from '../../../shared/log.ts'
+import type { Clock, Disk, DiskFile, Random } from '../../../shared/ports.ts'
+import { type Lane, streams } from '../../../shared/reading.ts'
+import { type AppendAnswer, type Entry, type Held, LogFailure, perStream } from '../engine.ts'
+import type { HeldMemory } from '../held.ts'
+import { Bell } from './bell.ts'
+import { type Segment, segmentPath } from './folder.ts'
+import { decodeHead, encodeHead, makeMark, maxHeadLength } from './frame.ts'
+import { indexName, SegmentIndex } from './index.ts'
+import type { PartitionView } from './reader.ts'
+import { type Recovered, recover, writeIndex } from './recovery.ts'
+import {
+  encodeSegmentHeader,
+  type SegmentHeader,
+  segmentHeaderLength,
+  segmentName,
+} from './segment.ts'
+import { snapshotName, snapshotSegment, writeSnapshot } from './snapshot.ts'
+
+export interface PartitionOptions {
+  disk: Disk
+  clock: Clock
+  random: Random
+  logger: Logger
+  /** Folder below the disk's root. */
+  directory: string
+  partition: number
+  /** A segment is sealed before it grows over this. */
+  segmentBytes: number
+  /** Most bytes that one synced write takes, unless a single batch is larger. */
+  groupBytes: number
+  /** Whole segments go, oldest first; undefined keeps everything. */
+  retention: { bytes: number | undefined; ageMs: number | undefined }
+}
+
+interface Waiting {
+  entry: Entry
+  resolve: (answer: AppendAnswer) => void
+  reject: (failure: LogFailure) => void
+}
+
+interface Active {
+  file: DiskFile
+  segment: Segment
+  index: SegmentIndex
+  header: SegmentHeader
+}
+
+/** How long a disk in trouble is left alone before it is tried again. */
+const healEveryMs = 1000
+const upkeepEveryMs = 60_000
+
+/**
+ * One folder of segments with one writer. What waits while a group of batches is being synced makes the
+ * next group: one write, one sync, then all its answers.
+ *
+ * Invariant: `index.summary.end` of the active segment is the length that has been synced; nothing behind
+ * it is read, answered or remembered.
+ */
+export class Partition implements PartitionView {
+  readonly disk: Disk
+  readonly directory: string
+  readonly partition: number
+  readonly #options: PartitionOptions
+  readonly #memory: HeldMemory
+  readonly #bell = new Bell()
+  readonly #closed = new AbortController()
+  #segments: readonly Segment[]
+  #active: Active
+  #state: 'open' | 'healing' | 'closed' = 'open'
+  #queue: Waiting[] = []
+  #writing: Promise<void> | undefined
+  /** Sidecars, snapshots and retention, one after the other, beside the writer. */
+  #upkeep: Promise<void> = Promise.resolve()
+  /** First segments that the durable snapshots do not cover, newest first. */
+  #snapshots: number[]
+  #sealWanted = false
+  #cancelUpkeep: () => void = () => {}
+  #closing: Promise<void> | undefined
+
+  /** Returns a recovered partition or throws. @throws LogFailure LOG_NEWER */
+  static async open(options: PartitionOptions): Promise<Partition> {
+    const { disk, directory, logger } = options
+    await disk.makeDirectory(directory)
+    const recovered = await recover(disk, directory)
+    if (recovered.cutBytes > 0)
+      logger.info({ bytes: recovered.cutBytes }, 'cut what a crash had left at the end of the log')
+    for (const file of recovered.setAside) logger.error({ file }, 'set a damaged file aside')
+    const active = recovered.active
+      ? await reopen(options, recovered.active)
+      : await begin(options, {
+          number: recovered.nextSegment,
+          previousLength: recovered.segments.at(-1)?.summary.end ?? 0,
+          first: recovered.next,
+        })
+    return new Partition(options, recovered, active)
+  }
+
+  private constructor(options: PartitionOptions, recovered: Recovered, active: Active) {
+    this.disk = options.disk
+    this.directory = options.directory
+    this.partition = options.partition
+    this.#options = options
+    this.#memory = recovered.memory
+    this.#snapshots = recovered.snapshots
+    this.#segments = recovered.active ? recovered.segments : [...recovered.segments, active.segment]
+    this.#active = active
+    this.#scheduleUpkeep()
+  }
+
+  get state(): 'open' | 'healing' | 'closed' {
+    return this.#state
+  }
+
+  get segments(): readonly Segment[] {
+    return this.#segments
+  }
+
+  get #isClosed(): boolean {
+    return this.#state === 'closed'
+  }
+
+  async changed(signal: AbortSignal | undefined): Promise<boolean> {
+    if (this.#isClosed) return false
+    await this.#bell.next(signal)
+    return !this.#isClosed && !signal?.aborted
+  }
+
+  held(agent: string, incarnation: Uint8Array, lane: Lane): Held {
+    return this.#memory.of(agent, incarnation, lane)
+  }
+
+  append(entry: Entry): Promise<AppendAnswer> {
+    if (this.#closing) return Promise.reject(new LogFailure('LOG_CLOSED', 'it is shutting down'))
+    if (this.#state === 'healing')
+      return Promise.reject(new LogFailure('LOG_DISK', 'waiting for the disk to take writes again'))
+    return new Promise((resolve, reject) => {
+      this.#queue.push({ entry, resolve, reject })
+      this.#writing ??= this.#writeAll()
+    })
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= this.#shutDown()
+    return this.#closing
+  }
+
+  async #shutDown(): Promise<void> {
+    this.#cancelUpkeep()
+    this.#closed.abort()
+    await this.#writing
+    await this.#upkeep
+    this.#state = 'closed'
+    this.#bell.ring()
+    await this.#active.file.close().catch(() => {})
+  }
+
+  async #writeAll(): Promise<void> {
+    while (this.#queue.length > 0 || this.#sealWanted) {
+      const group = this.#takeGroup()
+      try {
+        if (this.#sealWanted) await this.#roll()
+        this.#sealWanted = false
+        const answers = await this.#commit(group.map(({ entry }) => entry))
+        for (const [i, { resolve }] of group.entries()) resolve(answers[i]!)
+      } catch (cause) {
+        await this.#heal(group, cause)
+      }
+    }
+    this.#writing = undefined
+  }
+
+  #takeGroup(): Waiting[] {
+    let bytes = 0
+    let count = 0
+    for (const { entry } of this.#queue) {
+      bytes += entry.body.length + maxHeadLength
+      if (count > 0 && bytes > this.#options.groupBytes) break
+      count += 1
+    }
+    return this.#queue.splice(0, count)
+  }
+
+  /** Answers a group. When it throws, nothing of the group has been taken. */
+  async #commit(entries: readonly Entry[]): Promise<AppendAnswer[]> {
+    const draft = this.#memory.draft()
+    const answers = entries.map(({ header }) => draft.judge(header))
+    const accepted = entries.filter((_, i) => answers[i]!.code === 'accepted')
+    if (accepted.length > 0) await this.#write(accepted)
+    draft.commit()
+    return answers
+  }
+
+  async #write(entries: readonly Entry[]): Promise<void> {
+    const bytes = entries.reduce((sum, { body }) => sum + body.length + maxHeadLength, 0)
+    const { summary } = this.#active.index
+    if (summary.frames > 0 && summary.end + bytes > this.#options.segmentBytes) await this.#roll()
+
+    const { file, index, header } = this.#active
+    const { mark } = header
+    const group = index.summary.end
+    const next = perStream((stream) => index.summary.streams[stream].next)
+    const heads = entries.map((entry) => {
+      const head = encodeHead(entry, { mark, group, next })
+      for (const stream of streams) next[stream] += entry.counts[stream]
+      return head
+    })
+    await file.write(
+      entries.flatMap(({ body }, i) => [heads[i]!, body]),
+      group,
+    )
+    await file.sync()
+    for (const head of heads) index.add(index.summary.end, decodeHead(head, 0)!)
+    this.#bell.ring()
+  }
+
+  /** Seals the active segment and goes on in a new one. */
+  async #roll(): Promise<void> {
+    const sealed = this.#active
+    const { summary } = sealed.index
+    this.#active = await begin(this.#options, {
+      number: sealed.segment.number + 1,
+      previousLength: summary.end,
+      first: perStream((stream) => summary.streams[stream].next),
+    })
+    this.#segments = [...this.#segments, this.#active.segment]
+    await sealed.file.close()
+    this.#afterSealing(sealed)
+  }
+
+  #afterSealing({ segment, index }: Active): void {
+    this.#keepUp('keep the index of a segment', async () => {
+      await writeIndex(this.disk, this.directory, segment.number, index)
+      segment.blocks = undefined
+    })
+    this.#keepUp('keep a snapshot of what is held', () => this.#snapshot())
+    this.#keepUp('remove old segments', () => this.#retain())
+  }
+
+  /**
+   * Answers nobody with success, and goes on in a fresh segment as soon as the disk lets us. The old one
+   * ends where it was last synced: after a failed write or sync nobody knows what stands behind that.
+   */
+  async #heal(group: readonly Waiting[], cause: unknown): Promise<void> {
+    const { logger } = this.#options
+    const message = cause instanceof Error ? cause.message : String(cause)
+    const failure = new LogFailure('LOG_DISK', message, { cause })
+    this.#state = 'healing'
+    logger.error({ err: message }, 'the log cannot write: batches are turned away until it can')
+    for (const { reject } of [...group, ...this.#queue.splice(0)]) reject(failure)
+    for (;;) {
+      try {
+        await this.#replaceActive()
+        break
+      } catch (error) {
+        logger.debug({ err: String(error) }, 'the log still cannot write')
+      }
+      if (this.#closed.signal.aborted) return
+      await sleep(this.#options.clock, healEveryMs, this.#closed.signal).catch(() => {})
+    }
+    this.#state = 'open'
+    logger.info('the log can write again')
+  }
+
+  async #replaceActive(): Promise<void> {
+    const { file, segment, index, header } = this.#active
+    const { summary } = index
+    // May fail, and does no harm either way; it frees space when the disk is full.
+    await file.truncate(summary.end).catch(() => {})
+    const isEmpty = summary.frames === 0
+    const next = await begin(this.#options, {
+      number: isEmpty ? segment.number : segment.number + 1,
+      previousLength: isEmpty ? header.previousLength : summary.end,
+      first: perStream((stream) => summary.streams[stream].next),
+    })
+    await file.close().catch(() => {})
+    const sealed = this.#active
+    this.#active = next
+    this.#segments = [...this.#segments.slice(0, isEmpty ? -1 : undefined), next.segment]
+    if (!isEmpty) this.#afterSealing(sealed)
+  }
+
+  #keepUp(what: string, task: () => Promise<void>): void {
+    this.#upkeep = this.#upkeep.then(task).catch((error) => {
+      // Nothing rests on it: it is made up for at the next start, or tried again at the next segment.
+      this.#options.logger.warn({ err: String(error) }, `could not ${what}`)
+    })
+  }
+
+  #scheduleUpkeep(): void {
+    const { clock, retention } = this.#options
+    this.#cancelUpkeep = clock.timer(upkeepEveryMs, () => {
+      const { index, header } = this.#active
+      const age = clock.wallMs() - header.createdMs
+      // Only sealed segments go by age, so one that hardly grows has to be sealed in time.
+      if (retention.ageMs !== undefined && index.summary.frames > 0 && age > retention.ageMs / 4) {
+        this.#sealWanted = true
+        this.#writing ??= this.#writeAll()
+      }
+      this.#keepUp('remove old segments', () => this.#retain())
+      this.#scheduleUpkeep()
+    })
+  }
+
+  /** As of the beginning of the active segment. Two are kept, since one may turn out damaged. */
+  async #snapshot(): Promise<void> {
+    const { segment } = this.#active
+    if (this.#snapshots[0] === segment.number) return
+    await writeSnapshot(this.disk, this.directory, {
+      segment: segment.number,
+      next: perStream((stream) => segment.summary.streams[stream].first),
+      memory: this.#memory,
+    })
+    this.#snapshots = [segment.number, ...this.#snapshots].slice(0, 2)
+    for (const name of await this.disk.list(this.directory)) {
+      const number = snapshotSegment(name)
+      if (number !== undefined && !this.#snapshots.includes(number))
+        await this.disk.remove(`${this.directory}/${snapshotName(number)}`)
+    }
+  }
+
+  async #retain(): Promise<void> {
+    const { bytes: maxBytes = Number.POSITIVE_INFINITY, ageMs = Number.POSITIVE_INFINITY } =
+      this.#options.retention
+    const oldestMs = this.#options.clock.wallMs() - ageMs
+    const room = maxBytes - this.#options.segmentBytes
+    // What both snapshots know may go: what is held is remembered without it.
+    const covered = this.#snapshots.length < 2 ? 0 : Math.min(...this.#snapshots)
+    let bytes = this.#segments.slice(0, -1).reduce((sum, { summary }) => sum + summary.end, 0)
+    while (this.#segments.length > 1) {
+      const { number, summary } = this.#segments[0]!
+      if (number >= covered || (bytes <= room && summary.lastArrivedMs >= oldestMs)) break
+      this.#segments = this.#segments.slice(1)
+      bytes -= summary.end
+      await this.disk.remove(`${this.directory}/${segmentName(number)}`)
+      await this.disk.remove(`${this.directory}/${indexName(number)}`)
+      await this.disk.syncDirectory(this.directory)
+      this.#options.logger.debug({ segment: number }, 'removed a segment by retention')
+    }
+  }
+}
+
+async function reopen(
+  { disk, directory }: PartitionOptions,
+  active: NonNullable<Recovered['active']>,
+): Promise<Active> {
+  const file = await disk.open(segmentPath(directory, active.segment.number), 'write')
+  return { ...active, file }
+}
+
+/** Makes a segment; it is durable, name and all, before anything is written into it. */
+async function begin(
+  { disk, directory, clock, random }: PartitionOptions,
+  place: Pick<SegmentHeader, 'number' | 'previousLength' | 'first'>,
+): Promise<Active> {
+  const { number, first } = place
+  const path = segmentPath(directory, number)
+  // An attempt that failed may have left one.
+  if ((await disk.list(directory)).includes(segmentName(number))) await disk.remove(path)
+  const header = { ...place, createdMs: clock.wallMs(), mark: makeMark(random.bytes(4)) }
+  const file = await disk.open(path, 'create')
+  try {
+    await file.write([encodeSegmentHeader(header)], 0)
+    await file.sync()
+    await disk.syncDirectory(directory)
+  } catch (error) {
+    await file.close().catch(() => {})
+    throw error
+  }
+  const index = SegmentIndex.empty(first, segmentHeaderLength)
+  const segment = { number, mark: header.mark, summary: index.summary, blocks: index.blocks }
+  return { file, segment, index, header }
+}

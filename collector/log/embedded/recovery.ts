@@ -1,0 +1,224 @@
+import type { Disk, DiskFile } from '../../../shared/ports.ts'
+import { type Stream, streams } from '../../../shared/reading.ts'
+import { perStream } from '../engine.ts'
+import { HeldMemory } from '../held.ts'
+import {
+  type FoundSegment,
+  findSegments,
+  readIndex,
+  type Segment,
+  scanIndex,
+  sealedLength,
+  segmentPath,
+} from './folder.ts'
+import type { Frame, Mark } from './frame.ts'
+import { encodeIndex, indexName, SegmentIndex } from './index.ts'
+import { type SegmentHeader, scanFrames, segmentHeaderLength } from './segment.ts'
+import { readSnapshot, replaceFile, type Snapshot, snapshotSegment } from './snapshot.ts'
+
+/** What a partition's folder holds, after what a crash left behind has been cleared. */
+export interface Recovered {
+  segments: Segment[]
+  memory: HeldMemory
+  /** Next offsets: never lower than any given out, as far as the folder can tell. */
+  next: Record<Stream, number>
+  /** The last segment, where it may be appended to. */
+  active: { index: SegmentIndex; segment: Segment; header: SegmentHeader } | undefined
+  /** Number for the next segment. */
+  nextSegment: number
+  /** Segments that whole snapshots do not cover, newest snapshot first. */
+  snapshots: number[]
+  /** Bytes cut from the end: written, never acknowledged. */
+  cutBytes: number
+  /** Names of files that made no sense and were set aside. */
+  setAside: string[]
+}
+
+export async function recover(disk: Disk, directory: string): Promise<Recovered> {
+  const names = await disk.list(directory)
+  for (const name of names) if (name.endsWith('.new')) await disk.remove(`${directory}/${name}`)
+  const snapshots = await readSnapshots(disk, directory, names)
+  const newest = snapshots[0]
+  const memory = newest?.memory ?? new HeldMemory()
+  const replay = (_: number, frame: Frame) => memory.replay(frame)
+
+  const found = await findSegments(disk, directory)
+  const setAside = await dropVoid(disk, directory, found)
+  const segments: Segment[] = []
+  let cutBytes = 0
+  let active: Recovered['active']
+  for (const [i, segment] of found.entries()) {
+    const { number, mark } = segment
+    const seen = number >= (newest?.segment ?? 0) ? replay : undefined
+    const following = found[i + 1]
+    if (following) {
+      const length = sealedLength(segment, following)
+      const { summary } = await sealedIndex(disk, directory, segment, length, seen)
+      segments.push({ number, mark, summary, blocks: undefined })
+      continue
+    }
+    const tail = await recoverTail(disk, directory, segment, seen)
+    cutBytes = tail.cutBytes
+    const last = { number, mark, summary: tail.index.summary, blocks: tail.index.blocks }
+    segments.push(last)
+    if (segment.header) active = { index: tail.index, segment: last, header: segment.header }
+  }
+
+  const last = segments.at(-1)
+  const next = perStream((stream) =>
+    Math.max(last?.summary.streams[stream].next ?? 0, newest?.next[stream] ?? 0),
+  )
+  // Segments that the snapshot has seen are gone: what follows needs a number that the snapshot does not
+  // claim to cover, and a header that says at which offsets it begins.
+  const isBehind =
+    (last?.number ?? 0) < (newest?.segment ?? 0) ||
+    streams.some((stream) => next[stream] !== last?.summary.streams[stream].next)
+  if (isBehind) active = undefined
+  return {
+    segments,
+    memory,
+    next,
+    active,
+    nextSegment: Math.max((last?.number ?? 0) + 1, newest?.segment ?? 1),
+    snapshots: snapshots.map(({ segment }) => segment),
+    cutBytes,
+    setAside,
+  }
+}
+
+/** Whole snapshots, newest first. */
+async function readSnapshots(
+  disk: Disk,
+  directory: string,
+  names: readonly string[],
+): Promise<Snapshot[]> {
+  const numbers = names.map(snapshotSegment).filter((number) => number !== undefined)
+  const snapshots: Snapshot[] = []
+  for (const number of numbers.sort((a, b) => b - a)) {
+    const snapshot = await readSnapshot(disk, directory, number)
+    if (snapshot) snapshots.push(snapshot)
+  }
+  return snapshots
+}
+
+/**
+ * Takes away last segments without a header and without a frame: a crash fell into their making. One
+ * that holds more than a header's worth of bytes is kept under another name.
+ */
+async function dropVoid(disk: Disk, directory: string, found: FoundSegment[]): Promise<string[]> {
+  const setAside: string[] = []
+  for (;;) {
+    const last = found.at(-1)
+    if (!last || last.header) break
+    const path = segmentPath(directory, last.number)
+    const file = await disk.open(path, 'read')
+    const { summary } = await scanIndex(file, last.mark, last.size)
+    await file.close()
+    if (summary.frames > 0) break
+    if (last.size > segmentHeaderLength) {
+      await disk.rename(path, `${path}.damaged`)
+      setAside.push(`${path}.damaged`)
+    } else await disk.remove(path)
+    await disk.syncDirectory(directory)
+    found.pop()
+  }
+  return setAside
+}
+
+async function sealedIndex(
+  disk: Disk,
+  directory: string,
+  segment: FoundSegment,
+  length: number,
+  seen: ((position: number, frame: Frame) => void) | undefined,
+): Promise<SegmentIndex> {
+  const kept = await readIndex(disk, directory, segment.number)
+  if (kept && kept.summary.end <= length && !seen) return kept
+  const file = await disk.open(segmentPath(directory, segment.number), 'read')
+  try {
+    const first = segment.header?.first
+    const index = await scanIndex(file, segment.mark, length, { first, ...(seen && { seen }) })
+    await writeIndex(disk, directory, segment.number, index)
+    return index
+  } finally {
+    await file.close()
+  }
+}
+
+export async function writeIndex(
+  disk: Disk,
+  directory: string,
+  number: number,
+  index: SegmentIndex,
+): Promise<void> {
+  await replaceFile(disk, directory, indexName(number), (write) => write([encodeIndex(index)]))
+}
+
+/** Cuts the last segment behind the last frame that counts. */
+async function recoverTail(
+  disk: Disk,
+  directory: string,
+  segment: FoundSegment,
+  seen: ((position: number, frame: Frame) => void) | undefined,
+): Promise<{ index: SegmentIndex; cutBytes: number }> {
+  const file = await disk.open(segmentPath(directory, segment.number), 'write')
+  try {
+    const { index, group } = await readTail(file, segment, seen)
+    const { end } = index.summary
+    await settle(file, group, end, segment.size)
+    return { index, cutBytes: segment.size - end }
+  } finally {
+    await file.close()
+  }
+}
+
+/**
+ * Finds what counts in a segment that nothing follows. Everything before the group that was written last
+ * is durable, since a group is written only once the one before it is synced: damage there is damage,
+ * and stays. Of the last group itself a crash may have left any part; nothing of it was acknowledged
+ * unless all of it is there, so it ends at the first frame that is not whole.
+ */
+export async function readTail(
+  file: DiskFile,
+  segment: FoundSegment,
+  seen: (position: number, frame: Frame) => void = () => {},
+): Promise<{ index: SegmentIndex; group: number }> {
+  const frames: { position: number; frame: Frame }[] = []
+  const all = { from: segmentHeaderLength, to: segment.size, mark: segment.mark }
+  for await (const found of scanFrames(file, { ...all, bodies: () => false }))
+    if (found.kind === 'frame') frames.push(found)
+  const group = Math.min(frames.at(-1)?.frame.group ?? segmentHeaderLength, segment.size)
+  const end = Math.max(segmentHeaderLength, await wholeUntil(file, { ...all, from: group }))
+  const first = perStream((stream) => frames[0]?.frame.offsets[stream].first ?? 0)
+  const index = SegmentIndex.empty(segment.header?.first ?? first, segmentHeaderLength)
+  for (const { position, frame } of frames) {
+    if (position >= end) break
+    index.add(position, frame)
+    seen(position, frame)
+  }
+  return { index, group }
+}
+
+/** Position behind the last frame from `from` on that is whole and has no damage before it. */
+async function wholeUntil(
+  file: DiskFile,
+  range: { from: number; to: number; mark: Mark | undefined },
+): Promise<number> {
+  let end = range.from
+  for await (const found of scanFrames(file, { ...range, bodies: () => true })) {
+    if (found.kind === 'bad') break
+    end = found.end
+  }
+  return end
+}
+
+/**
+ * Makes the last group durable and the file end behind it. The group may have come out of memory that
+ * the kernel failed to write and forgot about (so it does after a failed fsync): it is written again.
+ */
+async function settle(file: DiskFile, group: number, end: number, size: number): Promise<void> {
+  const bytes = await file.read(group, end - group)
+  if (bytes.length > 0) await file.write([bytes], group)
+  if (size > end) await file.truncate(end)
+  if (bytes.length > 0 || size > end) await file.sync()
+}

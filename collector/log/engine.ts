@@ -1,0 +1,168 @@
+import type { BatchHeader, Encoding, LaneRecord } from '../../shared/batch.ts'
+import type { Chain } from '../../shared/chain.ts'
+import { CodedFailure } from '../../shared/failure.ts'
+import type { Lane, Stream } from '../../shared/reading.ts'
+import { streams } from '../../shared/reading.ts'
+
+/**
+ * The stream log: keeps batches as they were received, in the order in which it took them, and remembers
+ * for good what it holds of every agent. Each engine passes `test/contract/log-engine.ts`.
+ */
+export interface LogEngine extends AsyncDisposable {
+  /** Partitions are numbered from 0; an agent's lanes stay in one of them. */
+  readonly partitions: number
+
+  /** `healing` while writes fail and the engine works on it; reads go on. */
+  readonly state: 'open' | 'healing' | 'closed'
+
+  /**
+   * Checks the batch's sequence against what is held and appends it. Resolves once the answer is true
+   * for good: an accepted batch is durable, and so is what a refusal says is held.
+   *
+   * @throws LogFailure LOG_DISK when it could not be made durable, LOG_CLOSED; nothing was taken then
+   */
+  append(entry: Entry): Promise<AppendAnswer>
+
+  /** What is held of one lane; `held` 0 of an unknown one. */
+  held(agent: string, incarnation: Uint8Array, lane: Lane): Promise<Held>
+
+  /**
+   * What one stream holds, in order of offsets, one item at a time as the caller asks for it. Ends at
+   * what was the end when it got there or, with `follow`, when the signal aborts.
+   */
+  read(request: ReadRequest): AsyncIterable<LogItem>
+
+  statistics(): Promise<Statistics>
+
+  /** Finishes appends in flight; safe to call twice. */
+  close(): Promise<void>
+}
+
+/** A batch on its way into the log. */
+export interface Entry {
+  header: BatchHeader
+  /** How many records each stream gets from it. */
+  counts: Record<Stream, number>
+  /** Earliest and latest time of what is in it, ms. */
+  fromMs: number
+  toMs: number
+  encoding: Encoding
+  /** As received; the engine keeps it until the answer, so it must not be changed. */
+  body: Uint8Array
+  /** Collector's wall time, ms. */
+  arrivedMs: number
+}
+
+export interface Held {
+  /** Last sequence held. */
+  held: number
+  /** Running hash behind it. */
+  chain: Chain
+}
+
+export type AppendAnswer =
+  | ({ code: 'accepted'; alarms: Alarm[] } & Held)
+  | ({ code: 'duplicate' } & Held)
+  | ({ code: 'fork' } & Held)
+  /** `incarnation` and `lane` say of what: of the batch's own, or of its predecessor. */
+  | ({ code: 'hole'; incarnation: Uint8Array; lane: Lane } & Held)
+
+/**
+ * What an accepted batch gives away about its agent:
+ * `clone`: another incarnation, which this one does not descend from, is still sending;
+ * `restored`: a new incarnation descends from an older one than the current (an image was put back);
+ * `unchained`: a new incarnation names no predecessor, though the agent is known (its folder was wiped).
+ */
+export type Alarm = 'clone' | 'restored' | 'unchained'
+
+export interface ReadRequest {
+  stream: Stream
+  /** Default 0. */
+  partition?: number
+  /** First offset wanted, and the first no longer wanted. */
+  fromOffset?: number | undefined
+  toOffset?: number | undefined
+  /** Batches without anything in [fromMs, toMs) may be left out; what is in a batch is not looked at. */
+  fromMs?: number | undefined
+  toMs?: number | undefined
+  /** At the end, wait for more. */
+  follow?: boolean
+  signal?: AbortSignal | undefined
+}
+
+export type LogItem = ({ type: 'batch' } & StoredBatch) | Damage
+
+/** A batch as the log keeps it. */
+export interface StoredBatch {
+  partition: number
+  agent: string
+  /** 16 bytes. */
+  incarnation: Uint8Array
+  lane: Lane
+  /** Sequences, inclusive. */
+  first: number
+  last: number
+  /** Running hash before and behind them. */
+  before: Chain
+  after: Chain
+  /** 16 bytes, in a lane's first batch; undefined elsewhere. */
+  predecessor: Uint8Array | undefined
+  /** First offset and number of records in each stream. */
+  offsets: Record<Stream, { first: number; count: number }>
+  arrivedMs: number
+  fromMs: number
+  toMs: number
+  encoding: Encoding
+  body: Uint8Array
+}
+
+/** Offsets of the stream that the disk has lost. */
+export interface Damage {
+  type: 'damage'
+  stream: Stream
+  partition: number
+  /** Inclusive. */
+  first: number
+  last: number
+}
+
+export type Statistics = Record<Stream, StreamStatistics>
+
+export interface StreamStatistics {
+  records: number
+  batches: number
+  /** Bodies as received; a batch that feeds several streams counts for the first of them. */
+  bytes: number
+  /** First offset still there, and the next to be given. Equal when the stream is empty. */
+  first: number
+  next: number
+  /** Times of the batches that are there; undefined when there is none. */
+  fromMs: number | undefined
+  toMs: number | undefined
+}
+
+export const logFailures = {
+  LOG_DISK: { retry: true, meaning: 'the log cannot write' },
+  LOG_CLOSED: { retry: true, meaning: 'the log is closed' },
+  LOG_NEWER: { retry: false, meaning: 'the log was written by a newer version' },
+} as const
+export type LogFailureCode = keyof typeof logFailures
+
+export class LogFailure extends CodedFailure<LogFailureCode> {
+  constructor(code: LogFailureCode, detail: string, options?: { cause?: unknown }) {
+    super(logFailures, code, detail, options)
+    this.name = 'LogFailure'
+  }
+}
+
+/** One value per stream. */
+export function perStream<T>(value: (stream: Stream) => T): Record<Stream, T> {
+  return Object.fromEntries(streams.map((stream) => [stream, value(stream)])) as Record<Stream, T>
+}
+
+/** Which stream the records of a lane feed. A gateway's clock is news of its state, as its ledger is. */
+export const streamOfRecord = {
+  quarantine: 'quarantine',
+  alert: 'alerts',
+  clock: 'ledger',
+} as const satisfies Record<LaneRecord['type'], Stream>

@@ -1,0 +1,47 @@
+import type { Command } from 'commander'
+import { stopSignal } from '../shared/command.ts'
+import { makeLogger } from '../shared/log.ts'
+import { Collector } from './collector.ts'
+import { loadCollectorConfig } from './config.ts'
+import { registerLog } from './log-command.ts'
+
+/** Adds `headgate collector …` or `headgate log …`. */
+export function register(command: Command, name: string): void {
+  if (name === 'log') {
+    registerLog(command)
+    return
+  }
+  command
+    .command('run')
+    .description('run the collector until it is stopped')
+    .requiredOption('--config <file>', 'collector.yaml')
+    .addHelpText('after', '\nExample:\n  headgate collector run --config collector.yaml')
+    .action(({ config }: { config: string }) => run(config))
+  command
+    .command('check')
+    .description('check a configuration: every problem at once, with its path')
+    .requiredOption('--config <file>', 'collector.yaml')
+    .option('--json', 'print the configuration as it would run, defaults included')
+    .addHelpText('after', '\nExample:\n  headgate collector check --config collector.yaml')
+    .action(check)
+}
+
+async function check({ config: file, json }: { config: string; json?: boolean }): Promise<void> {
+  const config = await loadCollectorConfig(file)
+  process.stdout.write(json ? `${JSON.stringify(config, null, 2)}\n` : `${file} is good\n`)
+}
+
+async function run(file: string): Promise<void> {
+  const config = await loadCollectorConfig(file)
+  const logger = makeLogger('collector')
+  const signal = stopSignal()
+  if (config.auth.mode === 'open')
+    logger.warn('auth is open: every program on this machine may send to this log and read it')
+  await using collector = await Collector.open(config, logger)
+  logger.info({ url: collector.url, data: config.data }, 'listening')
+  await new Promise((resolve) => {
+    if (signal.aborted) resolve(undefined)
+    signal.addEventListener('abort', resolve, { once: true })
+  })
+  logger.info('stopping')
+}
