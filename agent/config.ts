@@ -2,13 +2,8 @@ import { z } from 'zod'
 import { filePath, loadConfig, type Problem, text } from '../shared/config.ts'
 import { decodeSchema, filtersMeet, topicFilter } from './decode/decode.ts'
 import { outboxSchema } from './outbox/outbox.ts'
+import { sourceSchema } from './source/source.ts'
 import { uplinkSchema } from './uplink/uplink.ts'
-
-// Until the source brings its own.
-const sourceSchema = z.looseObject({
-  url: z.string(),
-  topics: z.array(z.string()).min(1).optional(),
-})
 
 /** What a file must have to be an agent.yaml; docs/CONFIGURATION.md describes every key. */
 const agentSchema = z.strictObject({
@@ -16,7 +11,7 @@ const agentSchema = z.strictObject({
   agent: text((name) =>
     /^[A-Za-z0-9_-]{1,64}$/.test(name)
       ? undefined
-      : 'a name is 1 to 64 letters, digits, _ or - (A-Z a-z 0-9)',
+      : 'expected 1 to 64 letters (A to Z, a to z), digits, _ or -',
   ),
   /** Folder of the outbox. */
   data: filePath(),

@@ -16,13 +16,13 @@ export function describe(issues: readonly z.core.$ZodIssue[], schema: z.ZodType)
 export function words(issue: z.core.$ZodRawIssue): string | undefined {
   switch (issue.code) {
     case 'invalid_type':
-      return `${missing(issue.input)}expected ${noun(issue.expected)}${instead(issue.input, issue.expected)}`
+      return expectation(noun(issue.expected), issue.input, issue.expected)
     case 'invalid_value':
-      return `${missing(issue.input)}expected ${issue.values.map(String).join(' or ')}${instead(issue.input)}`
+      return expectation(oneOf(issue.values), issue.input, 'choice')
     case 'too_small':
-      return `${amount(issue.origin)} at least ${issue.inclusive ? '' : 'more than '}${issue.minimum}${counted(issue.origin, issue.minimum)}`
+      return bound(issue.origin, issue.inclusive ? 'at least' : 'more than', issue.minimum)
     case 'too_big':
-      return `${amount(issue.origin)} at most ${issue.inclusive ? '' : 'less than '}${issue.maximum}${counted(issue.origin, issue.maximum)}`
+      return bound(issue.origin, issue.inclusive ? 'at most' : 'less than', issue.maximum)
     case 'invalid_format':
       return issue.format === 'regex'
         ? `does not match ${issue.pattern}`
@@ -34,8 +34,21 @@ export function words(issue: z.core.$ZodRawIssue): string | undefined {
 
 /** The `error` of a schema that takes several kinds: `expected a size such as 10MiB`. */
 export function expecting(what: string) {
-  return (issue: { input?: unknown }) =>
-    `${missing(issue.input)}expected ${what}${instead(issue.input)}`
+  return (issue: { input?: unknown }) => expectation(what, issue.input)
+}
+
+/** Names what is there by its kind only, for it may be a secret; a wrong choice is none. */
+function expectation(what: string, input: unknown, kind?: string): string {
+  if (input === undefined) return `missing: expected ${what}`
+  if (input === null) return `empty: expected ${what}`
+  const found = Array.isArray(input) ? 'array' : typeof input
+  if (kind === 'choice' && found === 'string') {
+    const quoted = JSON.stringify(input)
+    return `expected ${what}, not ${quoted.length > 40 ? 'that' : quoted}`
+  }
+  if (kind === 'int' && found === 'number') return `expected ${what}`
+  const quotes = kind === 'string' && (found === 'number' || found === 'boolean')
+  return `expected ${what}, not ${noun(found)}${quotes ? ' (put it in quotes)' : ''}`
 }
 
 const nouns: Record<string, string> = {
@@ -52,83 +65,61 @@ function noun(expected: string): string {
   return nouns[expected] ?? expected
 }
 
-function missing(input: unknown): string {
-  return input === undefined ? 'missing: ' : input === null ? 'empty: ' : ''
+function oneOf(choices: readonly unknown[]): string {
+  return choices.length <= 2 ? choices.join(' or ') : `one of ${choices.join(', ')}`
 }
 
-/** Names what is there by its kind only: it may be a secret. */
-function instead(input: unknown, expected?: string): string {
-  if (input === undefined || input === null) return ''
-  const kind = Array.isArray(input) ? 'array' : typeof input
-  if (expected === 'int' && kind === 'number') return ''
-  const quote = expected === 'string' && (kind === 'number' || kind === 'boolean')
-  return `, not ${noun(kind)}${quote ? ' (put it in quotes)' : ''}`
-}
-
-function amount(origin: string): string {
-  return origin === 'number' || origin === 'int' || origin === 'bigint' ? 'must be' : 'needs'
-}
-
-function counted(origin: string, count: number | bigint): string {
-  const one = Number(count) === 1
-  if (origin === 'string') return one ? ' character' : ' characters'
-  if (origin === 'number' || origin === 'int' || origin === 'bigint') return ''
-  return one ? ' item' : ' items'
+/** `must be at least 1`, `must have at most 3 items`. */
+function bound(origin: string, relation: string, limit: number | bigint): string {
+  const what = origin === 'string' ? 'character' : 'item'
+  return origin === 'number' || origin === 'int' || origin === 'bigint'
+    ? `must be ${relation} ${limit}`
+    : `must have ${relation} ${limit} ${what}${Number(limit) === 1 ? '' : 's'}`
 }
 
 interface Found {
   path: PropertyKey[]
   message: string
-  /** What is there is of another kind altogether, so that a union's other branches may be meant. */
-  otherKind: boolean
+  /** What was expected, where another kind of thing is there: another branch of a union may be meant. */
+  expected?: string
   /** A key that nothing is known of. */
   unknownKey?: string
 }
 
 function problemsOf(issue: z.core.$ZodIssue, before: readonly PropertyKey[]): Found[] {
   const path = [...before, ...issue.path]
-  if (issue.code === 'unrecognized_keys')
-    return issue.keys.map((key) => ({
-      path: [...path, key],
-      message: 'unknown key',
-      otherKind: false,
-      unknownKey: key,
-    }))
-  if (issue.code === 'invalid_key')
-    return issue.issues.map(({ message }) => ({
-      path,
-      message: `its name ${message}`,
-      otherKind: false,
-    }))
-  if (issue.code === 'invalid_union' && issue.message === 'Invalid input')
-    return nearest(
-      issue.errors.map((branch) => branch.flatMap((inner) => problemsOf(inner, path))),
-      path,
-    )
-  const otherKind = issue.code === 'invalid_type' || issue.code === 'invalid_value'
-  return [{ path, message: issue.message, otherKind }]
+  switch (issue.code) {
+    case 'unrecognized_keys':
+      return issue.keys.map((key) => ({
+        path: [...path, key],
+        message: 'unknown key',
+        unknownKey: key,
+      }))
+    case 'invalid_key':
+      return issue.issues.map(({ message }) => ({ path, message: `bad name: ${message}` }))
+    case 'invalid_type':
+      return [{ path, message: issue.message, expected: noun(issue.expected) }]
+    case 'invalid_value':
+      return [{ path, message: issue.message, expected: oneOf(issue.values) }]
+    case 'invalid_union':
+      // Any other message is one that the schema has set.
+      if (issue.message === 'Invalid input') return unionProblems(issue, path)
+  }
+  return [{ path, message: issue.message }]
 }
 
-/** The branch of a union that was meant: of the right kind, with the fewest problems; or all of them. */
-function nearest(branches: Found[][], path: PropertyKey[]): Found[] {
-  const kin = branches.filter(
-    (branch) => !branch.some((found) => found.otherKind && found.path.length === path.length),
-  )
-  const [best] = kin.sort((a, b) => a.length - b.length)
-  if (best) return best
-  const expectations = branches.flatMap(([first]) => (first ? [first.message] : []))
-  const wanted = expectations.map((text) =>
-    text.replace(/^.*?expected /, '').replace(/, not .*$/, ''),
-  )
-  const rest = /, not .*$/.exec(expectations[0] ?? '')?.[0] ?? ''
-  const lead = /^(?:missing|empty): /.exec(expectations[0] ?? '')?.[0] ?? ''
-  return [
-    {
-      path,
-      message: `${lead}expected ${[...new Set(wanted)].join(' or ')}${rest}`,
-      otherKind: true,
-    },
-  ]
+/** The problems of the branch that was meant, by its kind and with the fewest of them. */
+function unionProblems(issue: z.core.$ZodIssueInvalidUnion, path: PropertyKey[]): Found[] {
+  const branches = issue.errors.map((branch) => branch.flatMap((inner) => problemsOf(inner, path)))
+  const otherKind = (found: Found) =>
+    found.path.length === path.length && found.expected !== undefined
+  const [meant] = branches
+    .filter((branch) => !branch.some(otherKind))
+    .sort((a, b) => a.length - b.length)
+  if (meant) return meant
+  const kinds = branches.flatMap((branch) => branch.find(otherKind)?.expected ?? [])
+  const expected = [...new Set(kinds)].join(' or ')
+  return [{ path, message: expectation(expected, issue.input), expected }]
 }
 
 function toProblem({ path, message, unknownKey }: Found, schema: z.ZodType): Problem {

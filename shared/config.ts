@@ -2,6 +2,7 @@ import { readFile } from 'node:fs/promises'
 import { dirname, isAbsolute, resolve } from 'node:path'
 import { parseDocument } from 'yaml'
 import { z } from 'zod'
+import { Substitution } from './config-environment.ts'
 import { describe, expecting, type Problem, words } from './config-problem.ts'
 import { placeFiles } from './config-schema.ts'
 import { UserError } from './failure.ts'
@@ -49,7 +50,9 @@ export async function loadConfig<Schema extends z.ZodType>(
         ? 'no such file: check --config'
         : code === 'EACCES'
           ? 'no permission to read it'
-          : String(code)
+          : code === 'EISDIR'
+            ? 'is a folder, not a file'
+            : String(code)
     throw new UserError(`${file}: ${why}`, { cause })
   }
   if (bytes.length > maxFileBytes) throw new UserError(`${file}: larger than 1 MiB`)
@@ -62,27 +65,11 @@ export function parseConfig<Schema extends z.ZodType>(
   text: string,
   options: { file: string; environment?: NodeJS.ProcessEnv },
 ): z.output<Schema> {
-  const document = parseDocument(text, { uniqueKeys: true })
-  if (document.errors.length > 0)
-    throw new ConfigFailure(
-      options.file,
-      document.errors.map((error) => ({
-        path: '',
-        message: error.message.split('\n')[0] ?? 'not YAML',
-      })),
-    )
-  let plain: unknown
-  try {
-    plain = document.toJS({ maxAliasCount: 0 })
-  } catch (cause) {
-    throw new ConfigFailure(options.file, [{ path: '', message: (cause as Error).message }])
-  }
-  const problems: Problem[] = []
-  const substituted = new Set<string>()
-  const given = substitute(plain, options.environment ?? {}, [], { problems, substituted })
-  let result = schema.safeParse(given, { error: words })
-  if (!result.success && retype(given, result.error.issues, substituted))
-    result = schema.safeParse(given, { error: words })
+  const given = new Substitution(parseYaml(text, options.file), options.environment ?? {})
+  const check = () => schema.safeParse(given.document, { error: words, reportInput: true })
+  let result = check()
+  if (!result.success && given.retype(result.error.issues)) result = check()
+  const { problems } = given
   if (!result.success) {
     const named = new Set(problems.map(({ path }) => path))
     const described = describe(result.error.issues, schema)
@@ -93,74 +80,29 @@ export function parseConfig<Schema extends z.ZodType>(
   return deepFreeze(placeFiles(schema, result.data, place) as z.output<Schema>)
 }
 
-/**
- * An environment variable is text; where the schema wants a number or a boolean, it becomes one. Changes
- * `given` and says whether it did.
- */
-function retype(
-  given: unknown,
-  issues: readonly z.core.$ZodIssue[],
-  substituted: ReadonlySet<string>,
-  before: readonly PropertyKey[] = [],
-): boolean {
-  let changed = false
-  for (const issue of issues) {
-    const path = [...before, ...issue.path]
-    if (issue.code === 'invalid_union')
-      for (const branch of issue.errors)
-        changed = retype(given, branch, substituted, path) || changed
-    if (issue.code !== 'invalid_type' || !substituted.has(JSON.stringify(path.map(String))))
-      continue
-    const holder = path.slice(0, -1).reduce((inside, key) => inside[key] as Tree, given as Tree)
-    const key = path.at(-1)!
-    const typed = typeof holder[key] === 'string' ? retyped(holder[key], issue.expected) : undefined
-    if (typed === undefined) continue
-    holder[key] = typed
-    changed = true
-  }
-  return changed
-}
-
-type Tree = Record<PropertyKey, unknown>
-
-function retyped(text: string, expected: string): number | boolean | undefined {
-  if (expected === 'boolean') return text === 'true' ? true : text === 'false' ? false : undefined
-  return /^-?\d+(?:\.\d+)?$/.test(text) ? Number(text) : undefined
-}
-
-/** Puts environment variables into every string; `found` gathers problems and the paths that changed. */
-function substitute(
-  value: unknown,
-  environment: NodeJS.ProcessEnv,
-  path: string[],
-  found: { problems: Problem[]; substituted: Set<string> },
-): unknown {
-  if (typeof value === 'string')
-    return value.replace(/\$\{([^}]*)\}/g, (written, inside: string) => {
-      found.substituted.add(JSON.stringify(path))
-      const complain = (message: string) => {
-        found.problems.push({ path: path.join('.'), message })
-        return ''
-      }
-      const [, name, fallback] = /^([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?$/s.exec(inside) ?? []
-      if (name === undefined)
-        return complain(`${written} is no variable: write \${NAME} or \${NAME:-default}`)
-      // As in a shell: the default also stands in for an empty variable.
-      return (
-        (environment[name] || fallback) ??
-        complain(`environment variable ${name} is not set (give a default: \${${name}:-…})`)
-      )
-    })
-  if (Array.isArray(value))
-    return value.map((item, index) => substitute(item, environment, [...path, `${index}`], found))
-  if (typeof value === 'object' && value !== null)
-    return Object.fromEntries(
-      Object.entries(value).map(([key, item]) => [
-        key,
-        substitute(item, environment, [...path, key], found),
-      ]),
+function parseYaml(text: string, file: string): unknown {
+  const fail = (...messages: string[]) =>
+    new ConfigFailure(
+      file,
+      messages.map((message) => ({ path: '', message })),
     )
-  return value
+  const document = parseDocument(text, { uniqueKeys: true })
+  const places = new Set<number>()
+  const messages = document.errors.flatMap(({ code, message, pos }) => {
+    // What follows at the same place follows from the first.
+    if (places.has(pos[0])) return []
+    places.add(pos[0])
+    if (code === 'MULTIPLE_DOCS') return ['more than one YAML document']
+    // Behind the first line stands a drawing of the place.
+    return [message.split('\n')[0]!.replace(/:$/, '')]
+  })
+  if (messages.length > 0) throw fail(...messages)
+  try {
+    return document.toJS({ maxAliasCount: 0 })
+  } catch (cause) {
+    if (cause instanceof ReferenceError) throw fail('an alias (*name) has no place here')
+    throw cause
+  }
 }
 
 function deepFreeze<T>(value: T): T {
@@ -206,7 +148,7 @@ export function parseSize(text: string): number | undefined {
     : undefined
 }
 
-/** Schema of a text that `problemOf` finds nothing wrong with; what it says continues "this …". */
+/** Schema of a text that `problemOf` finds nothing wrong with. */
 export function text(problemOf: (given: string) => string | undefined) {
   return z.string().superRefine((given, context) => {
     const message = problemOf(given)

@@ -117,6 +117,7 @@ export class Decoder {
 
   /** @returns why it goes into quarantine, or undefined when its readings are in `output` */
   #decodeOne(message: Message, output: Output): string | undefined {
+    if (message.fault !== undefined) return message.fault
     if (message.oversize)
       return `larger than source.maxMessageBytes: ${message.oversize.size} bytes`
     const { topic, decoder } = this.#route(message.topic)

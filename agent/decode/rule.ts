@@ -15,7 +15,7 @@ const labels = z
     text((label) =>
       /^[A-Za-z_][A-Za-z0-9_.-]{0,63}$/.test(label)
         ? undefined
-        : 'a label is a letter or _, then letters, digits, _, . or -, at most 64',
+        : 'expected a letter or _, then letters, digits, _, . or -, 64 at most',
     ),
     z.union([z.string(), z.number(), z.boolean()]).transform(String).pipe(name),
   )

@@ -1,7 +1,7 @@
 import { z } from 'zod'
 import { compress, encodeBatch, mergeItems } from '../../shared/batch.ts'
 import { sameChain } from '../../shared/chain.ts'
-import { duration, size } from '../../shared/config.ts'
+import { duration, filePath, size } from '../../shared/config.ts'
 import type { Logger } from '../../shared/log.ts'
 import type { Clock, HttpLink, Random } from '../../shared/ports.ts'
 import { type Lane, lanes } from '../../shared/reading.ts'
@@ -12,7 +12,7 @@ export const uplinkSchema = z.strictObject({
   /** The collector's address, http or https; a path in front of `/v1/batches` is kept. */
   url: z.url({ protocol: /^https?$/, error: 'expected an http:// or https:// address' }),
   /** PEM file with the authority that signed the collector's certificate. */
-  ca: z.string().min(1).optional(),
+  ca: filePath().optional(),
   retry: z
     .strictObject({
       base: duration({ min: '10ms', max: '10m' }).prefault('20s'),
