@@ -1,7 +1,7 @@
 import { sleep } from '../shared/clock.ts'
 import type { Ledger } from '../shared/ledger.ts'
 import type { Logger } from '../shared/log.ts'
-import type { Clock, Dialer, HttpLink, Random, Store } from '../shared/ports.ts'
+import type { Clock, HttpLink, Random, Store } from '../shared/ports.ts'
 import { type AdmittedReading, type Lane, lanes } from '../shared/reading.ts'
 import type { AgentConfig } from './config.ts'
 import { Decoder } from './decode/decode.ts'
@@ -11,7 +11,7 @@ import type { LaneStock } from './outbox/recovery.ts'
 import type { Totals } from './outbox/totals.ts'
 import { Marks } from './source/marks.ts'
 import type { Message, MessageGroup } from './source/message.ts'
-import { Source, type SourceStatus } from './source/source.ts'
+import { type BrokerDialer, Source, type SourceStatus } from './source/source.ts'
 import { retryDelayMs } from './uplink/policy.ts'
 import { Uplink, type UplinkStatus } from './uplink/uplink.ts'
 
@@ -22,7 +22,7 @@ export interface AgentPorts {
   /** 16 bytes that change with every boot. */
   boot: Uint8Array
   openStore(): Promise<Store>
-  dialer: Dialer
+  dialer: BrokerDialer
   /** A new one for each pipeline; the pipeline closes it. */
   openUplink(): HttpLink
   log: Logger
@@ -118,6 +118,9 @@ export class Agent {
   }
 }
 
+/** What a commit adds that came with no message. */
+const nothing = { rejects: [], state: [], received: 0, receivedQos0: 0, deduplicated: 0 }
+
 /** The stages, open, and the one loop through them. */
 class Pipeline implements AsyncDisposable {
   readonly #outbox: Outbox
@@ -212,6 +215,9 @@ class Pipeline implements AsyncDisposable {
       await this.#exclusive(() => this.#take(group))
       this.#source.acknowledge(group) // Last: until here the broker owns them.
     }
+    const state = this.#marks.checkpoint()
+    if (state.length > 0)
+      await this.#exclusive(() => this.#commit(passingFilter.judge([]), { ...nothing, state }))
   }
 
   async #take(group: MessageGroup): Promise<void> {
@@ -219,15 +225,15 @@ class Pipeline implements AsyncDisposable {
     const decoded = this.#decoder.decode(fresh, group.arrival)
     const judgement = this.#filter.judge(decoded.readings)
     const deduplicated = repeats.reduce((sum, { readings }) => sum + readings, 0)
-    const counts = new Map(fresh.map((message, index) => [message, decoded.counts[index] ?? 0]))
+    const receivedQos0 = fresh.reduce(
+      (sum, { qos }, index) => sum + (qos === 0 ? (decoded.counts[index] ?? 0) : 0),
+      0,
+    )
     await this.#commit(judgement, {
       rejects: decoded.rejects,
-      state: [...decoded.state, ...this.#marks.commitChanges(group, counts)],
+      state: [...decoded.state, ...this.#marks.commitChanges(group, decoded.counts)],
       received: decoded.readings.length + decoded.rejects.length + deduplicated,
-      receivedQos0: fresh.reduce(
-        (sum, message) => sum + (message.qos === 0 ? (counts.get(message) ?? 0) : 0),
-        0,
-      ),
+      receivedQos0,
       deduplicated,
     })
     for (const { topic, payload } of decoded.publish) this.#source.publish(topic, payload)
@@ -256,13 +262,7 @@ class Pipeline implements AsyncDisposable {
     await this.#exclusive(async () => {
       const judgement = this.#filter.flush()
       if (judgement.admitted.length + judgement.suppressed + judgement.records.length > 0)
-        await this.#commit(judgement, {
-          rejects: [],
-          state: [],
-          received: 0,
-          receivedQos0: 0,
-          deduplicated: 0,
-        })
+        await this.#commit(judgement, nothing)
     })
     this.#uplink.flush()
   }

@@ -7,7 +7,7 @@ export function printStatus(status: AgentStatus): string {
   const { ledger, totals, source, uplink } = status
   const lines = [
     `agent ${status.agent}`,
-    `source   ${source.phase}${source.lastError ? `: ${source.lastError}` : ''}`,
+    `source   ${source.phase}${source.lastError ? `, last trouble: ${source.lastError.message}` : ''}`,
     `uplink   ${uplink.state.phase}${uplink.lastFailure ? `: ${uplink.lastFailure}` : ''}`,
     ...lanes.map((lane) => {
       const { sequences, bytes, oldestMs } = status.lanes[lane]
