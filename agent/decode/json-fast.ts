@@ -98,7 +98,10 @@ export class FastReader {
     }
   }
 
-  /** Exact: a whole number and a power of ten that a float both keeps, divided once (Clinger, 1990). */
+  /**
+   * Exact: a whole number and a power of ten that a float both keeps, divided once (Clinger, 1990). An
+   * exponent is left standing, where nothing expects it.
+   */
   #number(asText: boolean): number | string | typeof unusual {
     const bytes = this.#bytes
     const from = this.#at
@@ -114,8 +117,6 @@ export class FastReader {
       places = this.#at - point
       if (places === 0) return unusual
     }
-    const next = this.#peek()
-    if (next === 0x65 || next === 0x45) return unusual
     if (whole + places > safeDigits) {
       // A fraction becomes the nearest float, a whole number must stay exact.
       if (this.#at - from > longest || (places === 0 && !asText)) return unusual

@@ -12,9 +12,6 @@ export interface Instant {
 const earliestMs = 946_684_800_000
 const latestMs = 4_102_444_800_000
 
-/** Longest text that is looked at as a time, characters. */
-const longestText = 64
-
 /**
  * Reads a sensor's time into `into`. Numbers are exact to the nanosecond when they are given as they
  * were written (text); what is finer than that is cut off.
@@ -29,7 +26,7 @@ export function readTime(given: unknown, unit: TimeUnit, into: Instant): boolean
         ? readInteger(given, unit, into)
         : readDecimal(String(given), unit, into)) && inRange(into)
     )
-  if (typeof given !== 'string' || given.length > longestText) return false
+  if (typeof given !== 'string') return false
   const found =
     given.charCodeAt(4) === 0x2d ? readIso(given, unit, into) : readDecimal(given, unit, into)
   return found && inRange(into)
@@ -56,6 +53,8 @@ function readInteger(count: number, unit: TimeUnit, into: Instant): boolean {
   return true
 }
 
+/** Digits of milliseconds that are looked at, leading zeros among them. */
+const longestCount = 100
 /** Decimal places from a unit to the millisecond. */
 const placesToMs = { s: 3, ms: 0, us: -3, ns: -6 } as const
 
@@ -68,7 +67,7 @@ function readDecimal(text: string, unit: TimeUnit, into: Instant): boolean {
   const digits = whole + fraction
   /** Digits in front of the point, in milliseconds. */
   const point = whole.length + Number(exponent) + placesToMs[unit ?? 'ms']
-  if (point < 1 || point > 2 * longestText) return false
+  if (point < 1 || point > longestCount) return false
   into.timeMs = Number(digits.slice(0, point).padEnd(point, '0'))
   into.timeNanos = Number(digits.slice(point, point + 6).padEnd(6, '0'))
   return true

@@ -128,12 +128,13 @@ test('what is no JSON is told in one line', () => {
 })
 
 test('values are found by JSON Pointer', () => {
-  const payload = '{"a/b":{"~":[10,{"":11}]},"length":12,"0":13}'
+  const payload = '{"a/b":{"~":[10,{"":11}]},"length":12,"0":13,"~1":14}'
   for (const [value, found] of [
     ['/a~1b/~0/0', 10],
     ['/a~1b/~0/1/', 11],
     ['/length', 12],
     ['/0', 13],
+    ['/~01', 14],
     ['/a~1b/~0/length', undefined],
     ['/a~1b/~0/00', undefined],
     ['/a~1b/~0/-', undefined],
@@ -283,6 +284,19 @@ test('where there is no time, the arrival is the time; what cannot be one is mar
       `${written} ${timeUnit}`,
     )
   assert.deepEqual(timeOf('"2000-01-01T00:00:00Z"').quality, Quality.good)
+})
+
+test('a mark is of its own message only', () => {
+  const { readings } = decoderOf([{ topic: '#' }]).decode(
+    ['{"v":1,"t":1}', '2', '{"v":3,"t":1,"x":{}}', '{"v":4,"x":{}}'].map((payload) =>
+      message(topic, payload),
+    ),
+    arrival,
+  )
+  assert.deepEqual(
+    readings.map(({ quality }) => quality),
+    [Quality.timeReplaced, Quality.good, Quality.timeReplaced, Quality.good],
+  )
 })
 
 test('no payload of 256 KiB costs more than 50 ms of CPU', () => {

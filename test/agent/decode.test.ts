@@ -119,6 +119,14 @@ test('a message beyond the size limit is quarantined with its true size and hash
   assert.match(only?.reason ?? '', /source\.maxMessageBytes.*300000/)
 })
 
+test('a message that the source finds fault with is quarantined for that', () => {
+  const { rejects } = decoderOf([{ topic: '#' }]).decode(
+    [message('a/+', '1', { fault: 'a wildcard in its topic' })],
+    arrival,
+  )
+  assert.equal(rejects[0]?.reason, 'a wildcard in its topic')
+})
+
 test('readings of a retained copy are marked', () => {
   const { readings } = decoderOf([plain]).decode(
     [message('sensors/a/t', '1', { retained: true }), message('sensors/a/t', '{"v":2,"t":5}')],

@@ -14,7 +14,15 @@ test('it keeps what is in use and forgets the rest', () => {
   assert.equal(map.get(0), undefined)
 })
 
-test('heavy values count by their weight, also when they grow later', () => {
+test('heavy values count by their weight', () => {
+  const map = new BoundedMap<number, number[]>(100, (value) => value.length)
+  for (let i = 0; i < 100; i++) {
+    map.set(i, Array<number>(30).fill(i))
+    assert.ok(map.size <= 6, `${map.size} values of 30`)
+  }
+})
+
+test('values that grow later count by what they have become', () => {
   const map = new BoundedMap<number, number[]>(100, (value) => value.length)
   for (let i = 0; i < 100; i++) {
     const value = [i]
