@@ -343,7 +343,7 @@ test('no payload of 256 KiB costs more than 50 ms of CPU', () => {
       const group = [message(topic, payload)]
       // The best of a few, since others use this machine too.
       let bestMs = Number.POSITIVE_INFINITY
-      for (let run = 0; run < 3 && bestMs > 20; run++) {
+      for (let run = 0; run < 8 && bestMs > 20; run++) {
         const before = process.threadCpuUsage()
         decoder.decode(group, arrival)
         const { user, system } = process.threadCpuUsage(before)
