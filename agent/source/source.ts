@@ -60,6 +60,8 @@ export interface SourceStatus {
 const maxGroupBytes = 4 * 1024 * 1024
 /** The same trouble is logged again after this long, ms. */
 const repeatLogMs = 60_000
+/** How long a group in hand may still take to be committed when the source closes, ms. */
+const inHandMs = 2_000
 const maxStatusTopics = 1_000
 
 /**
@@ -97,6 +99,7 @@ export class Source implements AsyncIterable<MessageGroup>, AsyncDisposable {
   readonly #logged = new Map<string, { message: string; atMs: number }>()
   #cancelRetry = () => {}
   #closing: Promise<void> | undefined
+  #allAcknowledged: (() => void) | undefined
 
   private constructor(options: SourceOptions) {
     const { config, agent, clock, random, marks } = options
@@ -130,7 +133,16 @@ export class Source implements AsyncIterable<MessageGroup>, AsyncDisposable {
   }
 
   [Symbol.asyncIterator](): AsyncIterator<MessageGroup, undefined> {
-    return { next: () => this.#next() }
+    return {
+      next: () => this.#next(),
+      // The loop has been left, by a failure perhaps: what is in hand will not be acknowledged.
+      return: async () => {
+        this.#handed = []
+        this.#allAcknowledged?.()
+        await this.close()
+        return { done: true, value: undefined }
+      },
+    }
   }
 
   /**
@@ -141,10 +153,9 @@ export class Source implements AsyncIterable<MessageGroup>, AsyncDisposable {
     const handed = this.#handed[0]
     if (handed?.group !== group) throw new TypeError('groups are acknowledged once, in their order')
     this.#handed.shift()
-    if (this.#closing) return
     handed.link.acknowledge(group)
-    const link = this.#link
-    if (link?.paused && !this.#full()) link.resume()
+    if (this.#closing && this.#handed.length === 0) this.#allAcknowledged?.()
+    else if (this.#link?.paused && !this.#full()) this.#link.resume()
   }
 
   /**
@@ -187,7 +198,10 @@ export class Source implements AsyncIterable<MessageGroup>, AsyncDisposable {
     }
   }
 
-  /** Leaves the broker, which keeps the session and what is not acknowledged; safe to call twice. */
+  /**
+   * Hands out nothing more, waits a moment for the group in hand to be acknowledged, and leaves the broker,
+   * which keeps the session and everything else; safe to call twice.
+   */
   close(): Promise<void> {
     this.#closing ??= this.#leave()
     return this.#closing
@@ -202,6 +216,14 @@ export class Source implements AsyncIterable<MessageGroup>, AsyncDisposable {
     this.#lingering?.()
     this.#waiter?.({ done: true, value: undefined })
     this.#waiter = undefined
+    this.#link?.pause()
+    if (this.#handed.length > 0) {
+      const { promise, resolve } = Promise.withResolvers<void>()
+      this.#allAcknowledged = resolve
+      const cancel = this.#options.clock.timer(inHandMs, resolve)
+      await promise
+      cancel()
+    }
     await this.#link?.end()
   }
 
