@@ -6,7 +6,7 @@ import { sourceSchema } from './source/source.ts'
 import { uplinkSchema } from './uplink/uplink.ts'
 
 /** What a file must have to be an agent.yaml; docs/CONFIGURATION.md describes every key. */
-const agentSchema = z.strictObject({
+export const agentSchema = z.strictObject({
   /** The agent's name; the collector and the fleet know it by this. */
   agent: text((name) =>
     /^[A-Za-z0-9_-]{1,64}$/.test(name)

@@ -1,9 +1,11 @@
 // biome-ignore-all lint/suspicious/noTemplateCurlyInString: variables in YAML are what is tested
 import assert from 'node:assert/strict'
-import { writeFile } from 'node:fs/promises'
+import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
+import type { z } from 'zod'
 import {
+  agentSchema,
   agentWarnings,
   describeAgent,
   loadAgentConfig,
@@ -200,3 +202,46 @@ test('parts of a configuration can be had alone, and are checked all the same', 
   const bad = await written(t, "decode: [ { topic: 'x/{device' } ]")
   await assert.rejects(loadAgentSections(bad.file, {}), /decode\.0\.topic/)
 })
+
+const manual = new URL('../../docs/CONFIGURATION.md', import.meta.url)
+
+test('docs/CONFIGURATION.md has every key, and an example that works', async (t) => {
+  const text = await readFile(manual, 'utf8')
+  const start = text.indexOf('## agent.yaml')
+  const end = text.indexOf('\n## ', start + 1)
+  const chapter = text.slice(start, end < 0 ? undefined : end)
+  for (const [index, block] of chapter.split('```yaml\n').slice(1).entries()) {
+    const yaml = block.slice(0, block.indexOf('```'))
+    const { file } = await written(t, yaml)
+    await (index === 0 ? loadAgentConfig(file, {}) : loadAgentSections(file, {}))
+  }
+  const keys = leavesOf(agentSchema)
+  assert.ok(keys.length > 40, `only ${keys.length} keys found`)
+  const missing = keys.filter((key) => {
+    // Within its section a key stands without the section's name.
+    const short = key.includes('.') ? key.slice(key.indexOf('.') + 1) : key
+    return !chapter.includes(`\`${short}\``)
+  })
+  assert.deepEqual(missing, [])
+})
+
+/** Paths of all keys that hold no mapping of their own. */
+function leavesOf(schema: z.ZodType, path = ''): string[] {
+  const {
+    innerType,
+    in: input,
+    element,
+    shape,
+  } = schema.def as unknown as {
+    innerType?: z.ZodType
+    in?: z.ZodType
+    element?: z.ZodType
+    shape?: Record<string, z.ZodType>
+  }
+  const inside = innerType ?? input ?? element
+  if (inside) return leavesOf(inside, path)
+  if (!shape) return [path]
+  return Object.entries(shape).flatMap(([key, value]) =>
+    leavesOf(value, path ? `${path}.${key}` : key),
+  )
+}
