@@ -368,11 +368,11 @@ function refusalOf({ returnCode }: IConnackPacket): Error | undefined {
   switch (returnCode) {
     case 0:
       return undefined
+    // Brokers tell a wrong password (4) from a missing permission (5) as they like.
     case 4:
-      return new UserError('the broker refuses this user or password: check --username, --password')
     case 5:
       return new UserError(
-        'the broker lets nobody in without permission: give --username and --password',
+        'the broker refuses this user or password: check --username and --password',
       )
     default:
       return new Error(`refused the connection (return code ${returnCode})`)

@@ -74,12 +74,12 @@ export class Mosquitto {
     await until(() => listens(this.port), 'mosquitto listens')
   }
 
-  /** Ends it as a power cut would. */
-  async kill(): Promise<void> {
+  /** Ends it as a power cut would; with SIGTERM in order, so that it saves (`persistence true`). */
+  async kill(signal: NodeJS.Signals = 'SIGKILL'): Promise<void> {
     const child = this.#process
     this.#process = undefined
     if (!child || child.exitCode !== null || child.signalCode !== null) return
-    child.kill('SIGKILL')
+    child.kill(signal)
     await once(child, 'exit')
   }
 
