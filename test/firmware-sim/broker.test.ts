@@ -71,6 +71,30 @@ test('what was not acknowledged comes again under its own packet id, marked', as
   assert.equal(new Set(after.received.map(({ packetId }) => packetId)).size, 301)
 })
 
+test('a session that breaks off again and again misses nothing', async (t) => {
+  const broker = await brokerOf(t, { limits: { maxMessages: 500, maxBytes: 1e9 } })
+  const { send } = await sender(t, broker.url)
+  let subscriber = await Subscriber.open(t, broker.url, away)
+  const received = [subscriber.received]
+  const sending = send(10_000)
+  for (let i = 0; i < 10; i++) {
+    await until(() => subscriber.received.length > 300, 'a flow of messages')
+    await subscriber.vanish()
+    subscriber = await Subscriber.open(t, broker.url, away)
+    received.push(subscriber.received)
+  }
+  await sending
+  await until(() => broker.queued === 0, 'an empty queue')
+  const all = received.flat()
+  const again = all.filter(({ duplicate }) => duplicate)
+  // Whatever comes a second time says so, and without it the order is that of sending.
+  assert.deepEqual([...new Set(all.map(({ payload }) => payload))], numbers(10_000))
+  assert.ok(all.length - 10_000 <= again.length)
+  // On one connection nothing comes twice.
+  for (const connection of received)
+    assert.equal(new Set(connection.map(({ payload }) => payload)).size, connection.length)
+})
+
 test('a full queue delays its publishers, and nothing is lost', async (t) => {
   const held: [string, number][] = []
   const broker = await brokerOf(t, {
