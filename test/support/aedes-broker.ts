@@ -3,9 +3,7 @@ import type { TestContext } from 'node:test'
 import { Aedes } from 'aedes'
 
 /** Stock aedes in this process, on a free port of loopback; gone when the test ends. */
-export async function aedesBroker(
-  t: TestContext,
-): Promise<{ aedes: Aedes; url: string; drop(): void }> {
+export async function aedesBroker(t: TestContext): Promise<{ aedes: Aedes; url: string }> {
   const aedes = await Aedes.createBroker()
   const sockets = new Set<Socket>()
   const server = createServer((socket) => {
@@ -20,12 +18,5 @@ export async function aedesBroker(
     await new Promise((resolve) => server.close(resolve))
   })
   const { port } = server.address() as { port: number }
-  return {
-    aedes,
-    url: `mqtt://127.0.0.1:${port}`,
-    /** Cuts every connection. */
-    drop: () => {
-      for (const socket of sockets) socket.destroy()
-    },
-  }
+  return { aedes, url: `mqtt://127.0.0.1:${port}` }
 }

@@ -1,4 +1,4 @@
-import mqttPacket, { type Packet } from 'mqtt-packet'
+import mqttPacket, { type ISubscribePacket, type Packet } from 'mqtt-packet'
 import type { Connection, ConnectionHandlers, Dialer } from '../../shared/ports.ts'
 import { until } from './until.ts'
 
@@ -115,10 +115,9 @@ export class FakeConnection implements Connection {
     this.packets(...publications.map(publishPacket))
   }
 
-  /** Answers every SUBSCRIBE and UNSUBSCRIBE that has no answer yet. */
-  async subscribed(code = 1): Promise<Packet> {
+  /** Answers the next SUBSCRIBE, with one code for all. */
+  async subscribed(code = 1): Promise<ISubscribePacket> {
     const asked = await this.next('subscribe')
-    if (asked.cmd !== 'subscribe') throw new TypeError()
     this.packets({
       cmd: 'suback',
       messageId: asked.messageId!,

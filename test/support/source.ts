@@ -1,4 +1,5 @@
 import {
+  type BrokerDialer,
   Marks,
   type MessageGroup,
   Source,
@@ -6,6 +7,7 @@ import {
   sourceSchema,
 } from '../../agent/source/source.ts'
 import type { StateChange, StateReader } from '../../agent/state.ts'
+import type { Connection, ConnectionHandlers } from '../../shared/ports.ts'
 import { FakeBroker } from './fake-broker.ts'
 import { ManualClock } from './manual-clock.ts'
 import { Seeded } from './seeded.ts'
@@ -34,14 +36,43 @@ export function seededRandom(seed = 1) {
   }
 }
 
-/** One life of an agent's source: from its start to `stop` or a crash, which is to forget about it. */
+/** A network that a crash cuts off for good. */
+class MortalDialer implements BrokerDialer {
+  readonly #dialer: BrokerDialer
+  readonly #open = new Set<Connection>()
+  #dead = false
+
+  constructor(dialer: BrokerDialer) {
+    this.#dialer = dialer
+  }
+
+  async dial(handlers: ConnectionHandlers, signal: AbortSignal): Promise<Connection> {
+    if (this.#dead) return new Promise(() => {})
+    const connection = await this.#dialer.dial(handlers, signal)
+    this.#open.add(connection)
+    return connection
+  }
+
+  async password(): Promise<string | undefined> {
+    return this.#dialer.password?.()
+  }
+
+  die(): void {
+    this.#dead = true
+    for (const connection of this.#open) connection.destroy()
+  }
+}
+
+/** One life of an agent's source: from its start to its crash or close. */
 export class SourceLife {
   readonly source: Source
   readonly marks: Marks
   readonly state: MemoryState
   readonly #groups: AsyncIterator<MessageGroup, undefined>
+  readonly #dialer: MortalDialer
 
-  private constructor(source: Source, marks: Marks, state: MemoryState) {
+  private constructor(source: Source, marks: Marks, state: MemoryState, dialer: MortalDialer) {
+    this.#dialer = dialer
     this.source = source
     this.marks = marks
     this.state = state
@@ -61,17 +92,23 @@ export class SourceLife {
       topics: ['sensors/#'],
       ...options.config,
     })
+    const dialer = new MortalDialer(options.dialer ?? new FakeBroker())
     const source = Source.open({
       agent: 'gw-001',
-      dialer: new FakeBroker(),
       clock: new ManualClock(),
       random: seededRandom(),
       log: silentLog,
       ...options,
       config: { ...config, topics: config.topics! },
+      dialer,
       marks,
     })
-    return new SourceLife(source, marks, state)
+    return new SourceLife(source, marks, state, dialer)
+  }
+
+  /** `kill -9`: from here on it sends nothing, and what it has not committed is gone. */
+  crash(): void {
+    this.#dialer.die()
   }
 
   async take(): Promise<MessageGroup> {
@@ -113,6 +150,19 @@ export class SourceLife {
     }
     return all
   }
+}
+
+/** A life on its first connection, in a new session, subscribed. */
+export async function subscribedLife<Broker extends FakeBroker = FakeBroker>(
+  options: Parameters<typeof SourceLife.begin>[0] & { dialer?: Broker } = {},
+) {
+  const dialer = options.dialer ?? new FakeBroker()
+  const life = await SourceLife.begin({ ...options, dialer })
+  const connection = await dialer.accept()
+  await life.turn() // The new session's name.
+  await connection.subscribed()
+  await life.turn() // That it is subscribed.
+  return { dialer, life, connection }
 }
 
 export function text(payload: Uint8Array): string {
