@@ -166,6 +166,7 @@ class Pipeline implements AsyncDisposable {
       for (const line of outbox.damage) log.error({ damage: line }, 'the outbox was damaged')
       const marks = await Marks.load(outbox)
       const decoder = new Decoder({ rules: config.decode, agent })
+      await decoder.restore(outbox)
       const source = Source.open({
         config: config.source,
         agent,

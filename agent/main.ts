@@ -7,7 +7,7 @@ import { UserError } from '../shared/failure.ts'
 import { makeLogger } from '../shared/log.ts'
 import { bootId, systemClock, systemRandom } from '../shared/system.ts'
 import { Agent } from './agent.ts'
-import { type AgentConfig, loadAgentConfig } from './config.ts'
+import { type AgentConfig, agentWarnings, describeAgent, loadAgentConfig } from './config.ts'
 import { openControl } from './control.ts'
 import { openMetrics } from './metrics.ts'
 import { openLevel } from './outbox/level.ts'
@@ -75,12 +75,18 @@ async function dataFolder({ config, data }: { config?: string; data?: string }):
 
 async function check({ config: file, json }: { config: string; json?: boolean }): Promise<void> {
   const config = await loadAgentConfig(file)
-  process.stdout.write(
-    json
-      ? `${JSON.stringify(config, null, 2)}\n`
-      : `${file}: good. Agent ${config.agent}: ${config.source.topics.join(', ')} at ${config.source.url}, ` +
-          `to ${config.uplink.url}, buffered in ${config.data}\n`,
-  )
+  if (json) {
+    const { password, ...source } = config.source
+    const shown = {
+      ...config,
+      source: password === undefined ? source : { ...source, password: '(set)' },
+    }
+    process.stdout.write(`${JSON.stringify(shown, null, 2)}\n`)
+    return
+  }
+  for (const { path, message } of agentWarnings(config))
+    process.stdout.write(`warning: ${path}: ${message}\n`)
+  process.stdout.write(`${file}: good. ${describeAgent(config)}\n`)
 }
 
 async function run(file: string): Promise<void> {
@@ -105,6 +111,7 @@ async function run(file: string): Promise<void> {
     await using _control = await openControl(agent, data)
     await using _metrics = config.metrics && (await openMetrics(agent, config.metrics))
     const { source, uplink } = config
+    for (const { path, message } of agentWarnings(config)) log.warn({ path }, message)
     log.info(
       { agent: config.agent, source: source.url, topics: source.topics, uplink: uplink.url, data },
       'agent is running',
