@@ -43,7 +43,7 @@ const maxDelayMs = 5000
 const connectTimeoutMs = 10_000
 /** A connection that lasted so long was a good one: the waits between tries start over. */
 const stableMs = 60_000
-const goodbyeMs = 1000
+const goodbyeMs = 3000
 
 /**
  * An MQTT 3.1.1 client that publishes as fast as the broker acknowledges. What is not acknowledged is
@@ -66,8 +66,6 @@ export class Publisher implements AsyncDisposable {
   readonly #inFlight = new Map<number, InFlight>()
   #nextId = 1
   #corked = false
-  /** The one ping, behind the last message of QoS 0. */
-  #answeredPing = false
   /** Resolvers of whoever waits for room, an acknowledgement, a connection or the end. */
   #waiting: (() => void)[] = []
   #failure: Error | undefined
@@ -114,22 +112,15 @@ export class Publisher implements AsyncDisposable {
     this.#send(messageId, message)
   }
 
-  /** Resolves when the broker has taken all (QoS 0: has read it), or at the signal. */
+  /** Resolves when all is acknowledged (QoS 0: at once), or at the signal. */
   async drained(signal: AbortSignal): Promise<void> {
-    let askedOn: Socket | undefined
-    for (;;) {
+    while (this.#inFlight.size > 0 && !signal.aborted) {
       if (this.#failure) throw this.#failure
-      if (signal.aborted || this.#isTaken()) return
-      if (this.#options.qos === 0 && this.#socket && this.#socket !== askedOn) {
-        // Nobody acknowledges these; what answers a ping has read what came before it.
-        askedOn = this.#socket
-        this.#write({ cmd: 'pingreq' })
-      }
       await this.#change(signal)
     }
   }
 
-  /** Says goodbye; safe to call twice. What is in flight is not waited for. */
+  /** Sends what is written, says goodbye; safe to call twice. Acknowledgements are not waited for. */
   async close(): Promise<void> {
     this.#ending.abort()
     const cancel = this.#options.clock.timer(goodbyeMs, () => this.#drop())
@@ -141,12 +132,6 @@ export class Publisher implements AsyncDisposable {
   }
 
   [Symbol.asyncDispose] = () => this.close()
-
-  #isTaken(): boolean {
-    return this.#options.qos === 0
-      ? this.sent === 0 || this.#answeredPing
-      : this.#inFlight.size === 0
-  }
 
   #hasRoom(): boolean {
     return (
@@ -279,8 +264,6 @@ export class Publisher implements AsyncDisposable {
         for (const [messageId, message] of this.#inFlight) this.#send(messageId, message)
       } else if (packet.cmd === 'puback' && this.#inFlight.delete(packet.messageId!)) {
         this.acknowledged++
-      } else if (packet.cmd === 'pingresp') {
-        this.#answeredPing = true
       }
     })
     incoming.on('error', (error) => stop(new Error(`no MQTT broker (${error.message})`)))

@@ -1,14 +1,15 @@
 import { once } from 'node:events'
 import { connect, createServer, type Socket } from 'node:net'
 import type { TestContext } from 'node:test'
+import { type IPublishPacket, parser } from 'mqtt-packet'
 
 /** A wire between client and broker that a test can cut. */
 export class Cut {
   readonly url: string
-  /** Connections made through it so far. */
-  connections = 0
   /** While false, what the broker says is thrown away. */
   answers = true
+  /** What the client has published, as it was on the wire. */
+  readonly published: IPublishPacket[] = []
   readonly #sockets: Set<Socket>
 
   private constructor(url: string, sockets: Set<Socket>) {
@@ -21,7 +22,10 @@ export class Cut {
     const sockets = new Set<Socket>()
     const server = createServer((near) => {
       const far = connect(Number(target.port), target.hostname)
-      cut.connections++
+      const outgoing = parser({ protocolVersion: 4 }).on('packet', (packet) => {
+        if (packet.cmd === 'publish') cut.published.push(packet)
+      })
+      near.on('data', (bytes) => outgoing.parse(bytes))
       for (const [from, to] of [
         [near, far],
         [far, near],

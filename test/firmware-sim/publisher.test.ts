@@ -40,12 +40,13 @@ const numbers = (from: number, count: number) =>
   Array.from({ length: count }, (_, i) => String(from + i))
 
 for (const qos of [0, 1] as const)
-  test(`a drained publisher of QoS ${qos} has been heard in full, in order`, async (t) => {
+  test(`a publisher of QoS ${qos} that has closed has been heard in full, in order`, async (t) => {
     const broker = await brokerOf(t)
     const subscriber = await Subscriber.open(t, broker.url)
     const publisher = await publisherOf(t, broker.url, { qos })
     await publish(publisher, 0, 5000)
     await publisher.drained(signal)
+    await publisher.close()
     assert.equal(publisher.acknowledged, qos === 1 ? 5000 : 0)
     await until(() => subscriber.received.length >= 5000, 'all messages')
     assert.deepEqual(subscriber.payloads, numbers(0, 5000))
@@ -71,6 +72,15 @@ test('what was not acknowledged is sent again, in order and marked, on the next 
   await publisher.drained(signal)
   await until(() => subscriber.received.length === 40, 'the messages again')
   assert.deepEqual(subscriber.payloads, [...numbers(0, 20), ...numbers(10, 10), ...numbers(20, 10)])
+  const again = cut.published.filter(({ dup }) => dup)
+  assert.deepEqual(
+    again.map(({ payload }) => payload.toString()),
+    numbers(10, 10),
+  )
+  assert.deepEqual(
+    again.map(({ messageId }) => messageId),
+    cut.published.slice(10, 20).map(({ messageId }) => messageId),
+  )
   assert.deepEqual([publisher.sent, publisher.acknowledged, publisher.resent], [30, 30, 10])
   assert.equal(trouble.length, 1)
 })
