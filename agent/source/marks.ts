@@ -227,8 +227,8 @@ export class Marks {
   }
 
   /**
-   * Ends the earlier marks when the broker is through with delivering again: it has read an
-   * acknowledgement behind the last repeat, and no more have come since.
+   * Ends the earlier marks when the broker is through with delivering again: it has read the
+   * acknowledgement of a whole group without repeats, and this one has none either.
    */
   #settle({ ordinal, proven, messages }: MessageGroup): void {
     if (this.#earlierKeys.length === 0 || messages.length === 0) return
