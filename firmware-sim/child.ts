@@ -12,28 +12,57 @@ export class Child implements AsyncDisposable {
   readonly logFile: string
   /** Resolves when the process has ended, with its exit code. */
   readonly ended: Promise<number>
-  readonly #process: ChildProcessByStdio<Writable, Readable, Readable>
+  /** Calls back when it was killed and has been started again. */
+  onRestart: (() => void) | undefined
+  readonly #args: readonly string[]
+  readonly #restart: boolean
+  #process: ChildProcessByStdio<Writable, Readable, Readable>
   #output = ''
   #stopping = false
 
-  constructor(name: string, args: readonly string[], logFile: string) {
+  /** @param options.restart start it again when a signal ended it, as an init system would */
+  constructor(
+    name: string,
+    args: readonly string[],
+    logFile: string,
+    options: { restart?: boolean } = {},
+  ) {
     this.name = name
     this.logFile = logFile
-    this.#process = spawn(process.execPath, [launcher, ...args], {
+    this.#args = args
+    this.#restart = options.restart ?? false
+    this.#process = this.#spawn()
+    this.ended = this.#watch()
+  }
+
+  #spawn(): ChildProcessByStdio<Writable, Readable, Readable> {
+    const child = spawn(process.execPath, [launcher, ...this.#args], {
       stdio: ['pipe', 'pipe', 'pipe'],
       // In a group of its own: Ctrl-C reaches `up` alone, which stops its parts in order.
       detached: true,
       env: { ...process.env, HEADGATE_STOP_WITH_STDIN: '1' },
     })
-    this.#process.stdin.on('error', () => {})
-    this.#process.stdout.setEncoding('utf8').on('data', (text: string) => {
+    child.stdin.on('error', () => {})
+    child.stdout.setEncoding('utf8').on('data', (text: string) => {
       this.#output += text
     })
-    this.#process.stderr.pipe(createWriteStream(logFile))
-    this.ended = new Promise((resolve, reject) => {
-      this.#process.once('error', reject)
-      this.#process.once('close', (code) => resolve(code ?? 1))
-    })
+    child.stderr.pipe(createWriteStream(this.logFile, { flags: 'a' }))
+    return child
+  }
+
+  async #watch(): Promise<number> {
+    for (;;) {
+      const child = this.#process
+      const { code, signal } = await new Promise<{ code: number | null; signal: string | null }>(
+        (resolve, reject) => {
+          child.once('error', reject)
+          child.once('close', (code, signal) => resolve({ code, signal }))
+        },
+      )
+      if (!this.#restart || this.#stopping || signal === null) return code ?? 1
+      this.#process = this.#spawn()
+      this.onRestart?.()
+    }
   }
 
   get pid(): number | undefined {

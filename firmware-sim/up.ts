@@ -129,16 +129,10 @@ class Plant {
     const collectorData = join(this.#data, 'collector')
     await makeFolder(collectorData)
     const collectorConfig = join(this.#data, 'collector.yaml')
-    await writeFile(
-      collectorConfig,
-      stringify({
-        data: './collector',
-        http: { host: '127.0.0.1', port: 0 },
-        auth: { mode: 'open' },
-        log: { engine: 'embedded' },
-      }),
-    )
-    const collector = this.#spawn('collector', ['collector', 'run', '--config', collectorConfig])
+    await writeCollectorConfig(collectorConfig, 0)
+    const collector = this.#spawn('collector', ['collector', 'run', '--config', collectorConfig], {
+      restart: true,
+    })
     const { url: brokerUrl } = JSON.parse(await broker.firstLine()) as { url: string }
     this.#collectorUrl = await this.#collectorAddress(
       collector,
@@ -146,6 +140,8 @@ class Plant {
       signal,
     )
     const { hostname, port } = new URL(this.#collectorUrl)
+    // Should it be killed it comes back under the same address.
+    await writeCollectorConfig(collectorConfig, Number(port))
     this.#link = await CuttableLink.open({ host: hostname, port: Number(port) })
 
     const agentConfig = join(this.#data, 'agent.yaml')
@@ -160,7 +156,10 @@ class Plant {
         uplink: { url: `http://127.0.0.1:${this.#link.port}`, retry: { base: '1s', max: '5s' } },
       }),
     )
-    const agent = this.#spawn('agent', ['agent', 'run', '--config', agentConfig])
+    const agent = this.#spawn('agent', ['agent', 'run', '--config', agentConfig], {
+      restart: true,
+    })
+    say(`agent is process ${agent.pid}, collector ${collector.pid}`)
     await this.#until(
       signal,
       agent,
@@ -173,8 +172,9 @@ class Plant {
     this.#devices = this.#spawn('devices', [...play, ...source])
   }
 
-  #spawn(name: string, args: string[]): Child {
-    const child = new Child(name, args, join(this.#data, `${name}.log`))
+  #spawn(name: string, args: string[], options: { restart?: boolean } = {}): Child {
+    const child = new Child(name, args, join(this.#data, `${name}.log`), options)
+    child.onRestart = () => say(`${name} was killed: started again as process ${child.pid}`)
     this.#children.push(child)
     return child
   }
@@ -336,6 +336,13 @@ class Plant {
     for (const child of [...this.#children].reverse()) await child.stop()
     await this.#link?.[Symbol.asyncDispose]()
   }
+}
+
+/** @param port 0 takes any free one */
+function writeCollectorConfig(file: string, port: number): Promise<void> {
+  const http = { host: '127.0.0.1', port }
+  const config = { data: './collector', http, auth: { mode: 'open' }, log: { engine: 'embedded' } }
+  return writeFile(file, stringify(config))
 }
 
 /** The sections that a user's agent.yaml may bring; by default what the simulator publishes is decoded. */
