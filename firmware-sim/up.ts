@@ -70,7 +70,7 @@ export function registerUp(command: Command): void {
       `
 Starts an MQTT broker, a collector, an agent and simulated devices, each a process of its own, on free
 ports of this machine. Without --trace it plays an invented plant of 50 devices and, beside it, this
-machine's own load, memory and temperature. Ctrl-C stops it in order and prints the ledger.
+machine's own load, memory and temperature (with --until-done for a minute). Ctrl-C stops it in order and prints the ledger.
 
 Examples:
   headgate up
@@ -168,7 +168,10 @@ class Plant {
 
     const play = ['sim', '--broker', brokerUrl, '--speed', this.#options.speed, '--json']
     const traces = this.#options.trace
-    const source = traces ? traces.flatMap((file) => ['--trace', file]) : ['--host-metrics']
+    const endless = this.#options.untilDone ? ['--duration', '60s'] : []
+    const source = traces
+      ? traces.flatMap((file) => ['--trace', file])
+      : ['--host-metrics', ...endless]
     this.#devices = this.#spawn('devices', [...play, ...source])
   }
 
