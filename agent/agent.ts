@@ -43,6 +43,9 @@ export interface AgentStatus {
 /** Sees what passes through, for `agent tap`: called once a group with the readings decoded. */
 export type Tap = (messages: readonly Message[], readings: readonly AdmittedReading[]) => void
 
+/** Entries are looked at for their age this often. */
+const expireEveryMs = 60_000
+
 /** Retry of a failed store: first at once, then with growing pauses. */
 const reopenRetry = { base: 1_000, max: 60_000 }
 
@@ -131,6 +134,7 @@ class Pipeline implements AsyncDisposable {
   readonly #uplink: Uplink
   readonly #link: HttpLink
   readonly #taps: ReadonlySet<Tap>
+  readonly #clock: Clock
   #committing: Promise<void> = Promise.resolve()
 
   private constructor(parts: {
@@ -142,6 +146,7 @@ class Pipeline implements AsyncDisposable {
     uplink: Uplink
     link: HttpLink
     taps: ReadonlySet<Tap>
+    clock: Clock
   }) {
     this.#outbox = parts.outbox
     this.#source = parts.source
@@ -151,6 +156,7 @@ class Pipeline implements AsyncDisposable {
     this.#uplink = parts.uplink
     this.#link = parts.link
     this.#taps = parts.taps
+    this.#clock = parts.clock
   }
 
   static async open(
@@ -187,6 +193,7 @@ class Pipeline implements AsyncDisposable {
         uplink,
         link,
         taps,
+        clock,
       })
     } catch (error) {
       await store.close()
@@ -202,8 +209,9 @@ class Pipeline implements AsyncDisposable {
     both.addEventListener('abort', stop)
     try {
       await Promise.all([
-        this.#receive().finally(() => ended.abort()),
+        this.#receive(both).finally(() => ended.abort()),
         this.#uplink.run(both).finally(() => ended.abort()),
+        this.#expire(both).finally(() => ended.abort()),
       ])
     } finally {
       both.removeEventListener('abort', stop)
@@ -211,14 +219,22 @@ class Pipeline implements AsyncDisposable {
   }
 
   /** The agent's path. */
-  async #receive(): Promise<void> {
+  async #receive(signal: AbortSignal): Promise<void> {
     for await (const group of this.#source) {
+      await this.#outbox.room(signal)
       await this.#exclusive(() => this.#take(group))
       this.#source.acknowledge(group) // Last: until here the broker owns them.
     }
     const state = this.#marks.checkpoint()
     if (state.length > 0)
       await this.#exclusive(() => this.#commit(passingFilter.judge([]), { ...nothing, state }))
+  }
+
+  async #expire(signal: AbortSignal): Promise<void> {
+    while (!signal.aborted) {
+      await this.#outbox.expire()
+      await sleep(this.#clock, expireEveryMs, signal).catch(() => {})
+    }
   }
 
   async #take(group: MessageGroup): Promise<void> {

@@ -9,7 +9,7 @@ import {
   type QuarantinedMessage,
 } from '../../shared/batch.ts'
 import type { Chain } from '../../shared/chain.ts'
-import { size } from '../../shared/config.ts'
+import { duration, size } from '../../shared/config.ts'
 import { CodedFailure, UserError } from '../../shared/failure.ts'
 import type { Ledger } from '../../shared/ledger.ts'
 import type { Clock, Random, Store, StoreChange } from '../../shared/ports.ts'
@@ -30,7 +30,7 @@ import {
   stateRange,
   totalsKey,
 } from './key.ts'
-import { describeGap, encodeBounded, mergeable, runs, split } from './piece.ts'
+import { describeGap, encodeBounded, isGap, runs, split } from './piece.ts'
 import {
   addToStock,
   gapEntry,
@@ -45,8 +45,21 @@ import {
 import { countWire, type Totals } from './totals.ts'
 
 export const outboxSchema = z.strictObject({
-  /** Bytes of entries kept; beyond it the oldest are evicted, `bulk` first and `urgent` last. */
+  /** Bytes of entries kept. */
   maxBytes: size({ min: '1MiB', max: '1TiB' }).prefault('1GiB'),
+  /**
+   * What gives way when they are reached: a lane that says `evict` loses its oldest (`bulk` first, `urgent`
+   * last); where every lane that has something says `block`, the source waits, and the broker keeps it.
+   */
+  whenFull: z
+    .strictObject({
+      urgent: z.enum(['evict', 'block']).default('evict'),
+      bulk: z.enum(['evict', 'block']).default('evict'),
+      quarantine: z.enum(['evict', 'block']).default('evict'),
+    })
+    .prefault({}),
+  /** Age by the gateway's wall clock after which undelivered readings are dropped; never when absent. */
+  expiry: duration({ min: '1m', max: '3650d' }).optional(),
 })
 export type OutboxConfig = z.infer<typeof outboxSchema>
 
@@ -148,6 +161,8 @@ export class Outbox implements StateReader, AsyncDisposable {
   /** Monotonic time since which a lane has had something to send, ms: the wall clock may jump. */
   readonly #waitingSince: Record<Lane, number>
   readonly #listeners = new Set<() => void>()
+  /** Those who wait for room. */
+  readonly #waiting = new Set<() => void>()
   /** Damage found at opening, one line each. */
   readonly damage: readonly string[]
   #totals: Totals
@@ -247,11 +262,19 @@ export class Outbox implements StateReader, AsyncDisposable {
 
   /**
    * The next undelivered sequences of a lane, up to `maxCount` and about `maxBytes`; at least one entry,
-   * or what of it `maxCount` allows. A gap counts as one. Undefined when the lane is empty. Deletes
-   * nothing.
+   * or what of it `maxCount` allows. A gap counts as one. Undefined when the lane is empty.
+   * Deletes nothing; but what was cut may be on its way, so it is not evicted before it is released.
    */
-  async cut(lane: Lane, limits: CutLimits): Promise<Cut | undefined> {
-    this.#check()
+  cut(lane: Lane, limits: CutLimits): Promise<Cut | undefined> {
+    // Never beside an eviction, which would turn what is being read into a gap.
+    return this.#exclusive(async () => {
+      const cut = await this.#read(lane, limits)
+      if (cut) this.#pin(cut)
+      return cut
+    })
+  }
+
+  async #read(lane: Lane, limits: CutLimits): Promise<Cut | undefined> {
     let cut: Mutable<Cut> | undefined
     let counted = 0
     try {
@@ -301,8 +324,7 @@ export class Outbox implements StateReader, AsyncDisposable {
     return cut
   }
 
-  /** Marks a cut as perhaps delivered: until it is released or unpinned it is not evicted. */
-  pin({ lane, incarnation: { ordinal }, last }: Cut): void {
+  #pin({ lane, incarnation: { ordinal }, last }: Cut): void {
     const before = this.#pinned[lane]
     // A batch cut anew, smaller, does not make the larger one before it undelivered.
     this.#pinned[lane] = {
@@ -311,7 +333,7 @@ export class Outbox implements StateReader, AsyncDisposable {
     }
   }
 
-  unpin(lane: Lane): void {
+  #unpin(lane: Lane): void {
     delete this.#pinned[lane]
   }
 
@@ -350,7 +372,8 @@ export class Outbox implements StateReader, AsyncDisposable {
       stock.oldestMs = stock.entries > 0 ? (cut.nextMs ?? this.#clock.wallMs()) : undefined
       if (!cut.more) this.#waitingSince[lane] = this.#clock.monotonicMs()
       this.#head[lane] = { ordinal: incarnation.ordinal, first: cut.last + 1 }
-      this.unpin(lane)
+      this.#unpin(lane)
+      this.#roomMade()
     })
   }
 
@@ -392,7 +415,7 @@ export class Outbox implements StateReader, AsyncDisposable {
       stock.received -= cut.received
       stock.entries += rest.length
       stock.bytes += gap.item.length - cut.storedBytes
-      this.unpin(cut.lane)
+      this.#unpin(cut.lane)
     })
   }
 
@@ -432,7 +455,7 @@ export class Outbox implements StateReader, AsyncDisposable {
       laneOf(this.#delivered, end.ordinal)[cut.lane] = position
       addToStock(this.#stock[cut.lane], entry)
       this.#head[cut.lane] = { ordinal: end.ordinal, first: where.held + 1 }
-      this.unpin(cut.lane)
+      this.#unpin(cut.lane)
       return count
     })
   }
@@ -450,7 +473,7 @@ export class Outbox implements StateReader, AsyncDisposable {
       this.#adopt(target)
       const ends = laneOf(this.#numbered, target.ordinal)
       for (const lane of lanes) {
-        this.unpin(lane)
+        this.#unpin(lane)
         for await (const { key, value } of this.#store.read(
           entryRange(lane, { ordinal, first: 0 }),
         )) {
@@ -520,6 +543,26 @@ export class Outbox implements StateReader, AsyncDisposable {
 
   get current(): Incarnation | undefined {
     return this.#current
+  }
+
+  /** More is stored than `maxBytes`, and no lane gives way: the source has to wait. */
+  get full(): boolean {
+    return this.bytes > this.#config.maxBytes
+  }
+
+  /** Resolves once it is not full any more, or the signal aborts. */
+  async room(signal: AbortSignal): Promise<void> {
+    while (this.full && !signal.aborted) {
+      const { promise, resolve } = Promise.withResolvers<void>()
+      this.#waiting.add(resolve)
+      signal.addEventListener('abort', () => resolve(), { once: true })
+      await promise
+      this.#waiting.delete(resolve)
+    }
+  }
+
+  #roomMade(): void {
+    for (const resolve of this.#waiting) resolve()
   }
 
   /** Calls back after each commit; returns the function that ends it. */
@@ -620,19 +663,42 @@ export class Outbox implements StateReader, AsyncDisposable {
   /** Makes room: the oldest that was never sent goes first, `bulk` before `quarantine` before `urgent`. */
   async #evict(): Promise<void> {
     const target = this.#config.maxBytes * 0.95
-    for (const lane of ['bulk', 'quarantine', 'urgent'] as const) {
-      while (this.bytes > target) {
-        const step = await this.#evictStep(lane, this.bytes - target)
-        if (!step) break
-      }
-    }
+    for (const lane of ['bulk', 'quarantine', 'urgent'] as const)
+      if (this.#config.whenFull[lane] === 'evict')
+        while (this.bytes > target) {
+          const wanted = this.bytes - target
+          if (!(await this.#giveUp(lane, 'evicted', (_, freed) => freed < wanted))) break
+        }
   }
 
-  /** Turns up to 1,000 of a lane's oldest entries into one gap; false when there is nothing to take. */
-  async #evictStep(lane: Lane, wanted: number): Promise<boolean> {
+  /**
+   * Drops what is older than `expiry`, as gaps.
+   *
+   * @throws OutboxFailure
+   */
+  async expire(): Promise<void> {
+    const { expiry } = this.#config
+    if (expiry === undefined) return
+    await this.#exclusive(async () => {
+      const endMs = this.#clock.wallMs() - expiry
+      for (const lane of lanes)
+        while (await this.#giveUp(lane, 'expired', ({ committedMs }) => committedMs < endMs)) {}
+      this.#roomMade()
+    })
+  }
+
+  /**
+   * Turns up to 1,000 of a lane's oldest entries into one gap, as long as `goesOn` says so of an entry and
+   * the bytes freed before it; false when there is nothing to take.
+   */
+  async #giveUp(
+    lane: Lane,
+    reason: 'evicted' | 'expired',
+    goesOn: (entry: Entry, freed: number) => boolean,
+  ): Promise<boolean> {
     const pinned = this.#pinned[lane]
     const from = pinned ? { ordinal: pinned.ordinal, first: pinned.last + 1 } : this.#head[lane]
-    const victims: { key: Uint8Array; entry: Entry }[] = []
+    let victims: { key: Uint8Array; entry: Entry }[] = []
     let place: { ordinal: number; first: number } | undefined
     let freed = 0
     for await (const { key, value } of this.#store.read({
@@ -644,23 +710,23 @@ export class Outbox implements StateReader, AsyncDisposable {
       if (!at || !entry) throw this.#fail('OUTBOX_READ_FAILED', new Error('an entry is damaged'))
       if (place && at.ordinal !== place.ordinal) break
       // A gap of the same kind is taken in, so that gaps do not pile up; behind others start anew.
-      if (entry.kind === 'gap' && !mergeable(entry)) {
-        if (victims.some((victim) => victim.entry.kind !== 'gap')) break
-        victims.length = 0
+      if (entry.kind === 'gap' && !isGap(entry, reason)) {
+        if (freed > 0) break
+        victims = []
         place = undefined
-        freed = 0
         continue
       }
+      if (entry.kind !== 'gap' && !goesOn(entry, freed)) break
       place ??= { ordinal: at.ordinal, first: at.first }
       victims.push({ key: key.slice(), entry })
       freed += entry.kind === 'gap' ? 0 : entry.item.length
-      if (freed >= wanted || victims.length >= 1_000) break
+      if (victims.length >= 1_000) break
     }
     if (!place || freed === 0) return false
     const last = victims.at(-1)!.entry
     const count = victims.reduce((sum, { entry }) => sum + entry.count, 0)
     const gap = describeGap(
-      'evicted',
+      reason,
       count,
       last.after,
       victims.map(({ entry }) => decodeItem(entry.item)),

@@ -131,8 +131,8 @@ export function describeGap(
   return { count, reason, after, series: [...series.values()], fromMs, toMs, atLeast }
 }
 
-/** An eviction takes in an earlier one, so that gaps do not pile up. */
-export function mergeable(entry: Entry): boolean {
+export function isGap(entry: Entry, reason: GapReason): boolean {
+  if (entry.kind !== 'gap') return false
   const item = decodeItem(entry.item)
-  return item.kind === 'gap' && item.reason === 'evicted'
+  return item.kind === 'gap' && item.reason === reason
 }

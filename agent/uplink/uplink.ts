@@ -149,15 +149,13 @@ export class Uplink {
   }
 
   async #deliver(lane: Lane, signal: AbortSignal): Promise<void> {
-    const { outbox, config } = this.#options
-    const { maxBytes } = config.batch
+    const { maxBytes } = this.#options.config.batch
     const prepared =
       this.#prepared[lane] ??
       (await this.#prepare({ maxCount: this.#maxCount[lane], maxBytes }, lane))
     if (!prepared) return
     this.#prepared[lane] = prepared
     const { cut } = prepared
-    outbox.pin(cut)
     this.#status.state = {
       phase: 'sending',
       lane,

@@ -2,13 +2,15 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { entryRange } from '../../agent/outbox/key.ts'
 import { openLevel } from '../../agent/outbox/level.ts'
-import { type Cut, Outbox, OutboxFailure } from '../../agent/outbox/outbox.ts'
+import { type Cut, Outbox, OutboxFailure, outboxSchema } from '../../agent/outbox/outbox.ts'
 import { decodeItem } from '../../shared/batch.ts'
 import { chainStart, sameChain } from '../../shared/chain.ts'
 import { UserError } from '../../shared/failure.ts'
 import { imbalance } from '../../shared/ledger.ts'
 import type { Store } from '../../shared/ports.ts'
 import type { Value } from '../../shared/reading.ts'
+import { systemRandom } from '../../shared/system.ts'
+import { ManualClock } from '../support/manual-clock.ts'
 import { groupOf, openOutbox, wholeLane } from '../support/outbox.ts'
 import { reading, readings } from '../support/readings.ts'
 import { temporaryDirectory } from '../support/temporary.ts'
@@ -158,11 +160,10 @@ test('a full outbox evicts the oldest bulk readings, and a gap says which', asyn
   assert.equal(imbalance(outbox.ledger), 0)
 })
 
-test('what may be on its way is not evicted', async (t) => {
+test('what was cut, and may be on its way, is not evicted', async (t) => {
   await using outbox = await openOutbox(await temporaryDirectory(t), { config: { maxBytes: 1500 } })
   await outbox.commit(groupOf(readings(20)))
   const sent = (await outbox.cut('bulk', wholeLane))!
-  outbox.pin(sent)
   for (let i = 1; i < 40; i++) await outbox.commit(groupOf(readings(20, 1 + i * 20)))
   await outbox.release(sent)
   assert.equal(outbox.ledger.forwarded, 20)
@@ -298,15 +299,13 @@ test('a store of another agent or of a newer version is refused in one line', as
   await (await openOutbox(directory)).close()
   const store = await openLevel(directory)
   t.after(() => store.close())
-  const { systemRandom } = await import('../../shared/system.ts')
-  const { ManualClock } = await import('../support/manual-clock.ts')
   const other = Outbox.open({
     store,
     clock: new ManualClock(),
     random: systemRandom,
     agent: 'gw-002',
     boot: new Uint8Array(16),
-    config: { maxBytes: 2 ** 30 },
+    config: outboxSchema.parse({}),
   })
   await assert.rejects(other, UserError)
 })
@@ -332,4 +331,40 @@ test('values of every kind survive', async (t) => {
   ]
   await outbox.commit(groupOf(given.map((value) => reading({ value }))))
   assert.deepEqual(values(await outbox.cut('bulk', wholeLane)), given)
+})
+
+test('lanes that block let nothing go: the outbox says that it is full until something is delivered', async (t) => {
+  const whenFull = { urgent: 'block', bulk: 'block', quarantine: 'block' } as const
+  const config = { maxBytes: 1500, whenFull }
+  await using outbox = await openOutbox(await temporaryDirectory(t), { config })
+  let number = 0
+  while (!outbox.full) await outbox.commit(groupOf(readings(20, 1 + 20 * number++)))
+  assert.equal(outbox.ledger.evicted, 0)
+  const room = outbox.room(new AbortController().signal)
+  let has = false
+  void room.then(() => {
+    has = true
+  })
+  await new Promise(setImmediate)
+  assert.equal(has, false)
+  await outbox.release((await outbox.cut('bulk', { ...wholeLane, maxCount: 100 }))!)
+  await room
+  assert.equal(outbox.full, false)
+})
+
+test('what is older than its expiry is dropped, and a gap says which', async (t) => {
+  const clock = new ManualClock()
+  const config = { expiry: 3_600_000 }
+  await using outbox = await openOutbox(await temporaryDirectory(t), { clock, config })
+  await outbox.commit(groupOf(readings(5)))
+  await clock.advance(1_800_000)
+  await outbox.commit(groupOf(readings(5, 6)))
+  await clock.advance(1_900_000)
+  await outbox.expire()
+  assert.deepEqual({ ...outbox.ledger }, { ...outbox.ledger, evicted: 5, buffered: 5 })
+  const cut = (await outbox.cut('bulk', wholeLane))!
+  const gap = decodeItem(cut.items[0]!.bytes)
+  assert.ok(gap.kind === 'gap' && gap.reason === 'expired' && gap.count === 5)
+  assert.deepEqual(values(cut), [6, 7, 8, 9, 10])
+  assert.equal(imbalance(outbox.ledger), 0)
 })

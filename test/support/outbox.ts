@@ -1,5 +1,10 @@
 import { openLevel } from '../../agent/outbox/level.ts'
-import { type CommitGroup, Outbox, type OutboxConfig } from '../../agent/outbox/outbox.ts'
+import {
+  type CommitGroup,
+  Outbox,
+  type OutboxConfig,
+  outboxSchema,
+} from '../../agent/outbox/outbox.ts'
 import type { Clock, Store } from '../../shared/ports.ts'
 import type { AdmittedReading, Lane } from '../../shared/reading.ts'
 import { systemRandom } from '../../shared/system.ts'
@@ -16,7 +21,7 @@ export async function openOutbox(
     random: systemRandom,
     agent: 'gw-001',
     boot: new Uint8Array(16),
-    config: { maxBytes: 2 ** 30, ...options.config },
+    config: { ...outboxSchema.parse({}), ...options.config },
   })
 }
 
