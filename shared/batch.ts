@@ -1,4 +1,4 @@
-import { CborReader, CborWriter } from './batch/cbor.ts'
+import { CborReader, CborWriter, cborLimits } from './batch/cbor.ts'
 import { invalid, WireFailure } from './batch/failure.ts'
 import { readHeader, writeHeader } from './batch/header.ts'
 import {
@@ -11,6 +11,7 @@ import {
 import {
   encodeRecord,
   type GapReason,
+  maxRecords,
   readGap,
   readRecords,
   recordsRange,
@@ -126,25 +127,32 @@ export interface ItemSummary {
   bytes: number
 }
 
+/** Items in one batch; neighbours are merged, so that there are few. */
+const maxBatchItems = 10_000
+
 const kinds = ['readings', 'records', 'gap'] as const
-const maxCount = Number.MAX_SAFE_INTEGER
+const maxCounts = { readings: maxReadings, records: maxRecords, gap: Number.MAX_SAFE_INTEGER }
+const writer = new CborWriter()
 
 /**
  * One item as one deterministic CBOR item: [kind, count, body].
  *
- * @throws RangeError for an item of none or of more than 50,000 readings, or a time beyond ±2^48 ms
+ * @throws RangeError for what could not be decoded again: none or more than 50,000 readings, more than
+ *   10,000 records, a time beyond ±2^48 ms, a text over 64 KiB
  */
 export function encodeItem(item: Item): Uint8Array {
-  const writer = new CborWriter(1024)
   const count = itemCount(item)
-  if (!(count >= 1 && count <= (item.kind === 'gap' ? maxCount : maxReadings)))
+  if (!(count >= 1 && count <= maxCounts[item.kind]))
     throw new RangeError(`an item of ${count} ${item.kind}`)
+  writer.clear()
   writer.array(3)
   writer.int(kinds.indexOf(item.kind))
   writer.int(count)
   if (item.kind === 'readings') writeReadings(writer, item.readings)
   else if (item.kind === 'records') writeRecords(writer, item.records)
   else writeGap(writer, item)
+  if (writer.items > cborLimits.maxItems)
+    throw new RangeError(`${writer.items} CBOR items in one item`)
   return writer.take()
 }
 
@@ -196,7 +204,7 @@ export function mergeItems(items: readonly Uint8Array[]): Uint8Array[] {
     let total = count
     while (end < items.length && kind !== 'gap') {
       const next = readItemHead(new CborReader(items[end]!))
-      if (next.kind !== kind || total + next.count > maxReadings) break
+      if (next.kind !== kind || total + next.count > maxCounts[kind]) break
       total += next.count
       end++
     }
@@ -230,7 +238,7 @@ export function chainItem(item: Item, from: Chain): Chain {
 
 /** A batch as chunks to be written one behind the other; items go out as they are, not decoded. */
 export function encodeBatch(header: BatchHeader, items: readonly Uint8Array[]): Uint8Array[] {
-  const writer = new CborWriter(256)
+  writer.clear()
   writer.array(3)
   writer.int(batchVersion)
   writeHeader(writer, header)
@@ -300,7 +308,7 @@ export function* batchReadings(
 function readItemHead(reader: CborReader): { kind: Item['kind']; count: number } {
   reader.array('item', 3, 3)
   const kind = kinds[reader.int('item kind', 0, kinds.length - 1)]!
-  return { kind, count: reader.int('count', 1, kind === 'gap' ? maxCount : maxReadings) }
+  return { kind, count: reader.int('count', 1, maxCounts[kind]) }
 }
 
 function readItem(reader: CborReader, table: SeriesTable): Item {
@@ -320,7 +328,7 @@ function readBatch(
   const version = reader.int('version', 0, Number.MAX_SAFE_INTEGER)
   if (version !== batchVersion) throw new WireFailure('WIRE_VERSION', String(version))
   const header = readHeader(reader)
-  const length = reader.array('items', 1, maxReadings)
+  const length = reader.array('items', 1, maxBatchItems)
   let covered = 0
   let carried = 0
   for (let i = 0; i < length; i++) {

@@ -62,8 +62,10 @@ export class ChainHasher {
       this.#mix(Number(BigInt.asUintN(32, value >> 32n)) ^ 0x5bd1e995)
       this.#mix(Number(BigInt.asUintN(32, value)) ^ reading.quality)
     } else if (typeof value === 'string') {
-      this.#mix(0x27d4eb2f ^ value.length)
-      for (let i = 0; i < value.length; i++) this.#mix(value.charCodeAt(i))
+      // What is no Unicode does not survive being encoded; the hash must be that of what arrives.
+      const text = value.toWellFormed()
+      this.#mix(0x27d4eb2f ^ text.length)
+      for (let i = 0; i < text.length; i++) this.#mix(text.charCodeAt(i))
       this.#mix(reading.quality)
     } else {
       this.#mix(value === null ? 0x165667b1 : value ? 0x85ebca77 : 0xc2b2ae3d)

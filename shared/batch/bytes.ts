@@ -1,12 +1,16 @@
-/** Bytes that grow at their end. */
+const nothing = new Uint8Array(0)
+const scratch = new DataView(new ArrayBuffer(8))
+const scratchBytes = new Uint8Array(scratch.buffer)
+
+/** Bytes that grow at their end. Takes no memory before the first is written. */
 export class ByteWriter {
-  #bytes: Uint8Array
-  #view: DataView
+  readonly #capacity: number
+  #bytes: Uint8Array = nothing
   #length = 0
 
-  constructor(capacity = 256) {
-    this.#bytes = new Uint8Array(capacity)
-    this.#view = new DataView(this.#bytes.buffer)
+  /** @param capacity bytes to begin with */
+  constructor(capacity = 64) {
+    this.#capacity = capacity
   }
 
   get length(): number {
@@ -38,34 +42,26 @@ export class ByteWriter {
     this.#length += bytes.length
   }
 
-  uint16(value: number): void {
-    this.#reserve(2)
-    this.#view.setUint16(this.#length, value)
-    this.#length += 2
-  }
-
-  uint32(value: number): void {
-    this.#reserve(4)
-    this.#view.setUint32(this.#length, value)
-    this.#length += 4
+  /** The `width` low bytes of an integer, most significant first. */
+  uint(value: number, width: 2 | 4): void {
+    this.#reserve(width)
+    for (let shift = width * 8 - 8; shift >= 0; shift -= 8)
+      this.#bytes[this.#length++] = value >>> shift
   }
 
   uint64(value: bigint): void {
-    this.#reserve(8)
-    this.#view.setBigUint64(this.#length, value)
-    this.#length += 8
+    scratch.setBigUint64(0, value)
+    this.raw(scratchBytes)
   }
 
   float32(value: number): void {
-    this.#reserve(4)
-    this.#view.setFloat32(this.#length, value)
-    this.#length += 4
+    scratch.setFloat32(0, value)
+    this.uint(scratch.getUint32(0), 4)
   }
 
   float64(value: number): void {
-    this.#reserve(8)
-    this.#view.setFloat64(this.#length, value)
-    this.#length += 8
+    scratch.setFloat64(0, value)
+    this.raw(scratchBytes)
   }
 
   /**
@@ -86,6 +82,7 @@ export class ByteWriter {
       this.#length = at + 1
       return
     }
+    if (!(value <= Number.MAX_SAFE_INTEGER)) throw new RangeError(`${value} as a varint`)
     while (value >= 0x80) {
       bytes[at++] = (value % 0x80) | 0x80
       value = Math.floor(value / 0x80)
@@ -106,9 +103,8 @@ export class ByteWriter {
   #reserve(more: number): void {
     const needed = this.#length + more
     if (needed <= this.#bytes.length) return
-    const grown = new Uint8Array(Math.max(needed, this.#bytes.length * 2))
+    const grown = new Uint8Array(Math.max(needed, this.#bytes.length * 2, this.#capacity))
     grown.set(this.#bytes)
     this.#bytes = grown
-    this.#view = new DataView(grown.buffer)
   }
 }

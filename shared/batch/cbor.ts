@@ -3,7 +3,7 @@ import { ByteWriter } from './bytes.ts'
 import { WireFailure } from './failure.ts'
 
 /**
- * The part of CBOR (RFC 8949) that batches use: integers to 64 bits, byte and text strings, arrays,
+ * The part of CBOR (RFC 8949) that batches use: integers to 64 bits signed or unsigned, byte and text strings, arrays,
  * maps with text or small integer keys, false, true, null, floats. No tags, no indefinite lengths, no
  * other simple values. Written in the deterministic encoding of section 4.2.1; read in any length form.
  */
@@ -27,27 +27,38 @@ export interface CborLimits {
   /** Bytes of one text. */
   maxTextBytes: number
 }
-export const cborLimits: CborLimits = { maxDepth: 16, maxItems: 100_000, maxTextBytes: 65_536 }
+export const cborLimits: CborLimits = { maxDepth: 16, maxItems: 1_000_000, maxTextBytes: 65_536 }
 
 const scratch = new DataView(new ArrayBuffer(8))
 const textEncoder = new TextEncoder()
 const textDecoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
 
+/** Throws RangeError for a text that is too long to be read back. */
 export class CborWriter extends ByteWriter {
+  /** Items written, containers and keys included. */
+  items = 0
+
+  override clear(): void {
+    super.clear()
+    this.items = 0
+  }
+
   /** @param value integer, |value| < 2^53 */
   int(value: number): void {
     if (value < 0) this.#head(major.nint, -1 - value)
     else this.#head(major.uint, value)
   }
 
-  /** @param value −2^64 ≤ value < 2^64 */
+  /** @param value −2^63 ≤ value < 2^64 */
   bigInt(value: bigint): void {
+    if (value < -(2n ** 63n) || value >= 2n ** 64n)
+      throw new RangeError(`${value} takes more than 64 bits`)
     const negative = value < 0n
     const argument = negative ? -1n - value : value
-    if (argument > 0xffff_ffff_ffff_ffffn) throw new RangeError(`${value} takes more than 64 bits`)
     if (argument <= 0xffff_ffffn) {
       this.#head(negative ? major.nint : major.uint, Number(argument))
     } else {
+      this.items++
       this.byte(((negative ? major.nint : major.uint) << 5) | 27)
       this.uint64(argument)
     }
@@ -70,9 +81,7 @@ export class CborWriter extends ByteWriter {
         return
       }
     }
-    const encoded = textEncoder.encode(value)
-    this.#head(major.text, encoded.length)
-    this.raw(encoded)
+    this.#encodedText(textEncoder.encode(value))
   }
 
   bytes(value: Uint8Array): void {
@@ -81,10 +90,12 @@ export class CborWriter extends ByteWriter {
   }
 
   boolean(value: boolean): void {
+    this.items++
     this.byte(value ? 0xf5 : 0xf4)
   }
 
   null(): void {
+    this.items++
     this.byte(0xf6)
   }
 
@@ -121,35 +132,49 @@ export class CborWriter extends ByteWriter {
     entries.sort((a, b) => a.key.length - b.key.length || Buffer.compare(a.key, b.key))
     this.map(entries.length)
     for (const { key, value } of entries) {
-      this.#head(major.text, key.length)
-      this.raw(key)
+      this.#encodedText(key)
       this.value(value)
     }
   }
 
+  /** Items that another writer has encoded. */
+  embed(other: CborWriter): void {
+    this.raw(other.peek())
+    this.items += other.items
+  }
+
+  #encodedText(encoded: Uint8Array): void {
+    if (encoded.length > cborLimits.maxTextBytes)
+      throw new RangeError(`a text of ${encoded.length} bytes`)
+    this.#head(major.text, encoded.length)
+    this.raw(encoded)
+  }
+
   #head(type: number, argument: number): void {
+    this.items++
     if (argument < 24) this.byte((type << 5) | argument)
     else if (argument < 0x100) {
       this.byte((type << 5) | 24)
       this.byte(argument)
     } else if (argument < 0x10000) {
       this.byte((type << 5) | 25)
-      this.uint16(argument)
+      this.uint(argument, 2)
     } else if (argument < 0x1_0000_0000) {
       this.byte((type << 5) | 26)
-      this.uint32(argument)
+      this.uint(argument, 4)
     } else {
       this.byte((type << 5) | 27)
-      this.uint32(Math.floor(argument / 0x1_0000_0000))
-      this.uint32(argument >>> 0)
+      this.uint(Math.floor(argument / 0x1_0000_0000), 4)
+      this.uint(argument, 4)
     }
   }
 
   #float(value: number): void {
+    this.items++
     const half = toHalf(value)
     if (half !== undefined) {
       this.byte(0xf9)
-      this.uint16(half)
+      this.uint(half, 2)
     } else if (Math.fround(value) === value) {
       this.byte(0xfa)
       this.float32(value)
@@ -178,7 +203,8 @@ export class CborReader {
   #wide = 0n
 
   constructor(bytes: Uint8Array, limits: CborLimits = cborLimits) {
-    this.#bytes = bytes
+    // A Buffer's `slice` would give views where copies are wanted.
+    this.#bytes = new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength)
     this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
     this.#limits = limits
   }
@@ -385,6 +411,7 @@ export class CborReader {
   }
 
   #negative(): bigint {
+    if (this.#wide >= 2n ** 63n) throw malformed('an integer over 64 bits')
     return -1n - this.#wide
   }
 

@@ -14,6 +14,10 @@ const nudgedLimit = 2 ** 40
 /** Units in the last place that a nudge spans. */
 export const maxNudge = 15
 
+/** Per exponent, values that it is the smallest for. */
+const exact = new Uint32Array(maxExponent + 1)
+const near = new Uint32Array(maxExponent + 1)
+
 const scratch = new DataView(new ArrayBuffer(8))
 
 export function unscale(scaled: number, e: number): number {
@@ -65,8 +69,8 @@ export function nudged(value: number, nudge: number): number {
  * @param guess an exponent that is likely to fit
  */
 export function bestExponent(values: readonly number[], guess: number): number | undefined {
-  const exact = new Uint32Array(maxExponent + 1)
-  const near = new Uint32Array(maxExponent + 1)
+  exact.fill(0)
+  near.fill(0)
   let largest = 0
   for (const value of values) {
     const e = smallestExponent(value, guess)

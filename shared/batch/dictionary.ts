@@ -24,6 +24,7 @@ type Channel = Pick<Series, 'metric' | 'unit' | 'between' | 'epsilon'>
 
 const betweens = ['raw', 'hold', 'linear'] as const
 const maxLabels = 64
+const column = new ByteWriter()
 
 export function dictionaryOf(series: readonly Series[]): Dictionary {
   const sources = new Interner<Source>()
@@ -91,15 +92,16 @@ export function writeChannels(writer: CborWriter, channels: readonly Channel[]):
   }
 }
 
+/** @returns valid until the next call */
 export function seriesColumn({ sourceOf, channelOf }: Dictionary): Uint8Array {
-  const column = new ByteWriter()
+  column.clear()
   let previous = 0
   for (let i = 0; i < sourceOf.length; i++) {
     column.signed(sourceOf[i]! - previous)
     column.varint(channelOf[i]!)
     previous = sourceOf[i]!
   }
-  return column.take()
+  return column.peek()
 }
 
 export function readSources(reader: CborReader, max: number): Source[] {

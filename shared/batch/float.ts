@@ -1,17 +1,20 @@
 import { invalid } from './failure.ts'
 
+const none = new Uint8Array(0)
+const scratch = new DataView(new ArrayBuffer(8))
+
 /**
  * A column of big-endian IEEE 754 numbers, in planes: the first bytes of all, then the second bytes …,
  * because neighbours have sign, exponent and leading digits in common.
  */
 export function floatColumn(values: readonly number[], width: 4 | 8): Uint8Array {
   const count = values.length
+  if (count === 0) return none
   const column = new Uint8Array(count * width)
-  const view = new DataView(new ArrayBuffer(8))
   for (let i = 0; i < count; i++) {
-    if (width === 8) view.setFloat64(0, values[i]!)
-    else view.setFloat32(0, values[i]!)
-    for (let plane = 0; plane < width; plane++) column[plane * count + i] = view.getUint8(plane)
+    if (width === 8) scratch.setFloat64(0, values[i]!)
+    else scratch.setFloat32(0, values[i]!)
+    for (let plane = 0; plane < width; plane++) column[plane * count + i] = scratch.getUint8(plane)
   }
   return column
 }
@@ -21,7 +24,6 @@ export class FloatReader {
   readonly #width: 4 | 8
   readonly #name: string
   readonly #count: number
-  readonly #view = new DataView(new ArrayBuffer(8))
   #at = 0
 
   constructor(bytes: Uint8Array, width: 4 | 8, name: string) {
@@ -35,9 +37,9 @@ export class FloatReader {
   next(): number {
     if (this.#at >= this.#count) throw invalid(`${this.#name}: ends early`)
     for (let plane = 0; plane < this.#width; plane++)
-      this.#view.setUint8(plane, this.#bytes[plane * this.#count + this.#at]!)
+      scratch.setUint8(plane, this.#bytes[plane * this.#count + this.#at]!)
     this.#at++
-    return this.#width === 8 ? this.#view.getFloat64(0) : this.#view.getFloat32(0)
+    return this.#width === 8 ? scratch.getFloat64(0) : scratch.getFloat32(0)
   }
 
   end(): void {

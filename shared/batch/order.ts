@@ -2,14 +2,18 @@ import { ByteWriter } from './bytes.ts'
 import { invalid } from './failure.ts'
 import { VarintReader } from './varint.ts'
 
+const column = new ByteWriter()
+
 /**
  * Which series each reading belongs to, in sequence order. Devices report in rounds, so a series is
  * expected to be followed by what followed it last time; where nothing has yet, by the first series not
  * seen so far, or by series 0 when all have been. The column is: a run of readings that came as
  * expected, the series that came instead, a run, a series …; a last run to the end is left out.
+ *
+ * @returns valid until the next call
  */
 export function orderColumn(seriesOf: Uint16Array, seriesCount: number): Uint8Array {
-  const column = new ByteWriter()
+  column.clear()
   const order = new Expectation(seriesCount)
   let run = 0
   for (let i = 0; i < seriesOf.length; i++) {
@@ -22,7 +26,7 @@ export function orderColumn(seriesOf: Uint16Array, seriesCount: number): Uint8Ar
     }
     order.came(series)
   }
-  return column.take()
+  return column.peek()
 }
 
 /** @throws WireFailure unless there are `count` readings and every series has one */

@@ -13,7 +13,7 @@ import {
 } from './dictionary.ts'
 import { invalid } from './failure.ts'
 import { orderColumn, readOrder } from './order.ts'
-import { arrivalColumn, qualityColumn, readArrivals, readQualities } from './runs.ts'
+import { arrivalColumn, maxQuality, qualityColumn, readArrivals, readQualities } from './runs.ts'
 import { maxTimeMs, readTimes, type TimeColumns, timeColumns } from './times.ts'
 import {
   type Other,
@@ -26,7 +26,7 @@ import {
   writeTexts,
 } from './values.ts'
 
-/** Keys of a readings item's body. What is empty, zero or false is left out. */
+/** Keys of a readings item's body. Empty columns and integers that have their default are left out. */
 const key = {
   from: 0,
   span: 1,
@@ -57,6 +57,8 @@ const lastKey = key.arrivals
 /** Readings in one item. */
 export const maxReadings = 50_000
 
+const fields = new CborWriter()
+
 /** Writes the body, a map, behind an item's kind and count. */
 export function writeReadings(writer: CborWriter, readings: readonly AdmittedReading[]): void {
   const count = readings.length
@@ -76,15 +78,17 @@ export function writeReadings(writer: CborWriter, readings: readonly AdmittedRea
       indexes.set(reading.series, index)
     }
     seriesOf[i] = index
-    const { timeMs } = reading
+    const { timeMs, timeNanos, quality } = reading
+    if (!isWithin(timeMs, -maxTimeMs, maxTimeMs) || !isWithin(timeNanos, 0, 999_999))
+      throw new RangeError(`a time of ${timeMs} ms and ${timeNanos} ns`)
+    if (!isWithin(quality, 0, maxQuality)) throw new RangeError(`a quality of ${quality}`)
     if (timeMs < from) from = timeMs
     if (timeMs > to) to = timeMs
     ms[i] = timeMs
-    nanos[i] = reading.timeNanos
-    qualities[i] = reading.quality
+    nanos[i] = timeNanos
+    qualities[i] = quality
     arrivals[i] = reading.arrival
   }
-  if (!(from >= -maxTimeMs && to <= maxTimeMs)) throw new RangeError('a time beyond ±2^48 ms')
   const dictionary = dictionaryOf([...indexes.keys()])
   const starts = startsOf(seriesOf, indexes.size)
   const slots = starts.slice()
@@ -95,10 +99,10 @@ export function writeReadings(writer: CborWriter, readings: readonly AdmittedRea
   const columns = valueColumns(values, starts, dictionary.channelOf)
   const arrived = arrivalColumn(arrivals, from)
 
-  const fields = new CborWriter(1024)
+  fields.clear()
   let size = 0
-  const integer = (field: number, value: number) => {
-    if (value === 0) return
+  const integer = (field: number, value: number, usual = 0) => {
+    if (value === usual) return
     size++
     fields.int(field)
     fields.int(value)
@@ -121,7 +125,7 @@ export function writeReadings(writer: CborWriter, readings: readonly AdmittedRea
   list(key.channels, 1, () => writeChannels(fields, dictionary.channels))
   bytes(key.series, seriesColumn(dictionary))
   bytes(key.order, orderColumn(seriesOf, indexes.size))
-  integer(key.tick, times.tick)
+  integer(key.tick, times.tick, 1)
   integer(key.step, times.step)
   integer(key.pace, times.pace)
   bytes(key.sharing, times.sharing)
@@ -136,10 +140,14 @@ export function writeReadings(writer: CborWriter, readings: readonly AdmittedRea
   list(key.texts, columns.texts.length, () => writeTexts(fields, columns.texts))
   list(key.others, columns.others.length, () => writeOthers(fields, columns.others))
   bytes(key.qualities, qualityColumn(qualities))
-  integer(key.perMs, arrived.perMs)
+  integer(key.perMs, arrived.perMs, 1)
   bytes(key.arrivals, arrived.runs)
   writer.map(size)
-  writer.raw(fields.peek())
+  writer.embed(fields)
+}
+
+function isWithin(value: number, min: number, max: number): boolean {
+  return Number.isInteger(value) && value >= min && value <= max
 }
 
 /** Position of each series' first value, and behind the last series the number of values. */
@@ -172,7 +180,7 @@ function readBody(reader: CborReader, count: number): Body {
   let series = none
   let texts: string[] = []
   let others: Other[] = []
-  const integers = { from: 0, span: 0, tick: 0, step: 0, pace: 0, nanoTick: 0, perMs: 0 }
+  const integers = { from: 0, span: 0, tick: 1, step: 0, pace: 0, nanoTick: 0, perMs: 1 }
   const columns = {
     order: none,
     sharing: none,
@@ -232,7 +240,6 @@ function readBody(reader: CborReader, count: number): Body {
     }
   })
   if (integers.perMs !== 1 && integers.perMs !== 1000) throw invalid('perMs: neither 1 nor 1000')
-  if (integers.tick === 0) throw invalid('tick: missing')
   const { from, span, tick, step, nanoTick, perMs } = integers
   const { order, sharing, steps, nanos, forms, numbers, nudges, doubles, singles } = columns
   return {

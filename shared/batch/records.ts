@@ -23,6 +23,11 @@ const maxRecordDepth = 8
 /** Encodes one record; its bytes are what the running hash goes over. */
 export function encodeRecord(record: LaneRecord): Uint8Array {
   const writer = new CborWriter()
+  writeRecord(writer, record)
+  return writer.take()
+}
+
+function writeRecord(writer: CborWriter, record: LaneRecord): void {
   if (record.type === 'quarantine') {
     writer.array(8)
     writer.text(record.type)
@@ -35,16 +40,17 @@ export function encodeRecord(record: LaneRecord): Uint8Array {
     writer.int(record.arrival.wallMs)
     writer.number(record.arrival.monotonicMs)
   } else {
+    const problem = contentProblem(record.content, 1)
+    if (problem) throw new RangeError(`record content: ${problem}`)
     writer.array(2)
     writer.text(record.type)
     writer.value(record.content as CborValue)
   }
-  return writer.take()
 }
 
 export function writeRecords(writer: CborWriter, records: readonly LaneRecord[]): void {
   writer.array(records.length)
-  for (const record of records) writer.raw(encodeRecord(record))
+  for (const record of records) writeRecord(writer, record)
 }
 
 export function readRecords(reader: CborReader, count: number): LaneRecord[] {
@@ -90,18 +96,23 @@ function readRecord(reader: CborReader): LaneRecord {
   if ((type === 'alert' || type === 'clock') && members === 2) {
     if (!reader.next('map')) throw invalid('record content: no map')
     const content = reader.value() as { [key: string]: RecordValue }
-    checkContent(content, 1)
+    const problem = contentProblem(content, 1)
+    if (problem) throw invalid(`record content: ${problem}`)
     return { type, content }
   }
   throw invalid(`record: unknown type "${type}"`)
 }
 
-function checkContent(value: unknown, depth: number): void {
-  if (typeof value === 'bigint') throw invalid('record content: integer over 2^53')
-  if (typeof value !== 'object' || value === null) return
-  if (value instanceof Uint8Array) throw invalid('record content: bytes')
-  if (depth > maxRecordDepth) throw invalid('record content: nested too deep')
-  for (const member of Object.values(value)) checkContent(member, depth + 1)
+function contentProblem(value: unknown, depth: number): string | undefined {
+  if (typeof value === 'bigint') return 'an integer over 2^53'
+  if (typeof value !== 'object' || value === null) return undefined
+  if (value instanceof Uint8Array) return 'bytes'
+  if (depth > maxRecordDepth) return 'nested too deep'
+  for (const member of Object.values(value)) {
+    const problem = contentProblem(member, depth + 1)
+    if (problem) return problem
+  }
+  return undefined
 }
 
 /** A gap's body: reason, hash behind it, series concerned, from, to, whether the count is a lower bound. */

@@ -4,11 +4,18 @@ import { invalid } from './failure.ts'
 import { maxTimeMs } from './times.ts'
 import { VarintReader } from './varint.ts'
 
-const maxQuality = 2 ** 31 - 1
+const qualityBytes = new ByteWriter()
+const arrivalBytes = new ByteWriter()
+/** Qualities are bit sets of 31 bits. */
+export const maxQuality = 2 ** 31 - 1
+
+/** 34 years, so that no microsecond count leaves the exact integers. */
+const maxMonotonicMs = 2 ** 40
 
 /** Pairs of a quality and how many readings in a row have it; a last run of good ones is left out. */
 export function qualityColumn(qualities: Int32Array): Uint8Array {
-  const column = new ByteWriter(16)
+  const column = qualityBytes
+  column.clear()
   for (let i = 0; i < qualities.length; ) {
     const start = i
     const quality = qualities[start]!
@@ -17,7 +24,7 @@ export function qualityColumn(qualities: Int32Array): Uint8Array {
     column.varint(quality)
     column.varint(i - start)
   }
-  return column.take()
+  return column.peek()
 }
 
 export function readQualities(bytes: Uint8Array, count: number): Int32Array {
@@ -52,9 +59,11 @@ export function arrivalColumn(arrivals: readonly Arrival[], from: number): Arriv
   for (const arrival of arrivals) {
     if (arrival === last) continue
     last = arrival
+    if (!isArrival(arrival)) throw new RangeError(`an arrival at ${arrival.wallMs} ms`)
     if (!Number.isInteger(arrival.monotonicMs)) perMs = 1000
   }
-  const column = new ByteWriter(32)
+  const column = arrivalBytes
+  column.clear()
   let wall = from
   let monotonic = 0
   for (let i = 0; i < arrivals.length; ) {
@@ -69,7 +78,15 @@ export function arrivalColumn(arrivals: readonly Arrival[], from: number): Arriv
     wall = arrival.wallMs
     monotonic = units
   }
-  return { perMs, runs: column.take() }
+  return { perMs, runs: column.peek() }
+}
+
+function isArrival({ wallMs, monotonicMs }: Arrival): boolean {
+  return (
+    Number.isInteger(wallMs) &&
+    Math.abs(wallMs) <= maxTimeMs &&
+    Math.abs(monotonicMs) <= maxMonotonicMs
+  )
 }
 
 function sameArrival(a: Arrival, b: Arrival): boolean {
@@ -94,11 +111,11 @@ export function readArrivals(
     monotonic += difference
     wallMs += column.nextSigned() + Math.floor(difference / perMs)
     if (run === 0 || run > count - at) throw invalid('arrivals: a run that does not fit')
-    if (Math.abs(wallMs) > maxTimeMs || Math.abs(monotonic) > 2 ** 51)
-      throw invalid('arrivals: out of range')
+    const arrival = { wallMs, monotonicMs: monotonic / perMs }
+    if (!isArrival(arrival)) throw invalid('arrivals: out of range')
     at += run
     counts.push(run)
-    arrivals.push({ wallMs, monotonicMs: monotonic / perMs })
+    arrivals.push(arrival)
   }
   column.end()
   return { counts, arrivals }

@@ -40,6 +40,11 @@ const jump = 64
 /** Years −6950 to 10,889, so that no difference leaves the exact integers. */
 export const maxTimeMs = 2 ** 48
 
+const sharing = new ByteWriter()
+const steps = new ByteWriter()
+const behind = new ByteWriter()
+
+/** @returns columns that are valid until the next call */
 export function timeColumns(
   ms: Float64Array,
   nanos: Float64Array,
@@ -56,8 +61,8 @@ export function timeColumns(
   }
   tick = Math.max(1, tick)
 
-  const sharing = new ByteWriter()
-  const behind = new ByteWriter()
+  sharing.clear()
+  behind.clear()
   const expected = new SharingExpectation(sourceOf)
   const ticks = new Float64Array(length)
   const own = new Uint8Array(length)
@@ -79,34 +84,35 @@ export function timeColumns(
 
   const step = usualStep(ticks, seriesOf, sourceOf.length)
   let pace = 0
-  let steps = new ByteWriter()
-  let cost = Infinity
+  let fewest = Infinity
   for (const candidate of Object.values(paces)) {
-    const column = new ByteWriter(length)
-    const clock = new SeriesClocks(sourceOf.length, step, candidate)
     let bits = 0
-    for (let i = 0; i < length; i++) {
-      const missed = ticks[i]! - clock.expected(seriesOf[i]!)
-      if (own[i] === 1) {
-        column.signed(missed)
-        bits += Math.log2(1 + Math.abs(missed))
-      }
-      clock.came(seriesOf[i]!, ticks[i]!, own[i] === 0)
-    }
-    if (bits < cost) {
+    eachMiss(candidate, (missed) => {
+      bits += Math.log2(1 + Math.abs(missed))
+    })
+    if (bits < fewest) {
       pace = candidate
-      steps = column
-      cost = bits
+      fewest = bits
     }
   }
+  steps.clear()
+  eachMiss(pace, (missed) => steps.signed(missed))
   return {
     tick,
     nanoTick,
     step,
     pace,
-    sharing: sharing.take(),
-    steps: steps.take(),
-    nanos: behind.take(),
+    sharing: sharing.peek(),
+    steps: steps.peek(),
+    nanos: behind.peek(),
+  }
+
+  function eachMiss(pace: number, take: (missed: number) => void): void {
+    const clock = new SeriesClocks(sourceOf.length, step, pace)
+    for (let i = 0; i < length; i++) {
+      if (own[i] === 1) take(ticks[i]! - clock.expected(seriesOf[i]!))
+      clock.came(seriesOf[i]!, ticks[i]!, own[i] === 0)
+    }
   }
 }
 

@@ -66,17 +66,21 @@ const form = {
 } as const
 const wideLimit = BigInt(scaledLimit)
 
+const numberBytes = new ByteWriter()
+const nudgeBytes = new ByteWriter()
+
 /**
  * @param values by position
  * @param starts position of each series' first value, and behind the last series the number of values
  * @param channelOf per series
+ * @returns columns that are valid until the next call
  */
 export function valueColumns(
   values: readonly Value[],
   starts: Uint32Array,
   channelOf: Uint16Array,
 ): ValueColumns {
-  const writer = new ValueWriter(values)
+  const writer = new ValueWriter(values, channelOf)
   const forms = new Uint8Array(channelOf.length)
   for (let series = 0; series < forms.length; series++)
     forms[series] = writer.series(starts[series]!, starts[series + 1]!, channelOf[series]!)
@@ -85,21 +89,19 @@ export function valueColumns(
 
 class ValueWriter {
   readonly #values: readonly Value[]
-  readonly #numbers: ByteWriter
-  readonly #nudges = new ByteWriter(16)
   readonly #doubles: number[] = []
   readonly #singles: number[] = []
   readonly #texts = new Map<string, number>()
   readonly #others: Other[] = []
-  readonly #firsts = new FirstDecimals()
-  /** Exponent of the series before: neighbours mostly have the same number of digits. */
-  #exponent = 0
+  readonly #channels: ChannelHistory
   #nextNudge = 0
   #nextOther = 0
 
-  constructor(values: readonly Value[]) {
+  constructor(values: readonly Value[], channelOf: Uint16Array) {
     this.#values = values
-    this.#numbers = new ByteWriter(values.length * 2)
+    this.#channels = new ChannelHistory(channelOf)
+    numberBytes.clear()
+    nudgeBytes.clear()
   }
 
   /** @returns the form chosen */
@@ -125,8 +127,8 @@ class ValueWriter {
 
   finish(): Omit<ValueColumns, 'forms'> {
     return {
-      numbers: this.#numbers.peek(),
-      nudges: this.#nudges.peek(),
+      numbers: numberBytes.peek(),
+      nudges: nudgeBytes.peek(),
       doubles: floatColumn(this.#doubles, 8),
       singles: floatColumn(this.#singles, 4),
       texts: [...this.#texts.keys()],
@@ -135,11 +137,10 @@ class ValueWriter {
   }
 
   #decimals(start: number, end: number, channel: number): number {
-    const e = this.#chooseExponent(start, end)
+    const e = this.#chooseExponent(start, end, channel)
     if (e === undefined) return this.#floats(start, end)
-    this.#exponent = e
     const values = this.#values
-    const base = this.#firsts.before(channel, form.difference + e)
+    const base = this.#channels.first(channel, form.difference + e)
     let plainSum = 0
     let differenceSum = 0
     let steepest = 0
@@ -164,21 +165,23 @@ class ValueWriter {
         this.#other(i, value)
         continue
       }
-      this.#numbers.signed(scaled - before)
+      numberBytes.signed(scaled - before)
       if (unscale(scaled, e) !== value) this.#nudge(i, nudgeOf(value as number, scaled, e))
-      if (first) this.#firsts.came(channel, chosen, scaled)
+      if (first) this.#channels.began(channel, chosen, scaled)
       first = false
       if (!plain) before = scaled
     }
     return chosen
   }
 
-  #chooseExponent(start: number, end: number): number | undefined {
+  #chooseExponent(start: number, end: number, channel: number): number | undefined {
     const values = this.#values
-    const e = this.#exponent
-    if (e <= quickExponent) {
-      // Nearly always what served the series before serves this one, and no smaller one does.
-      let needed = e === 0
+    const code = this.#channels.code(channel)
+    const e = code >= form.difference ? code - form.difference : Math.max(0, code - form.plain)
+    if (code >= form.plain && e <= quickExponent) {
+      // Nearly always what served the channel's last series serves this one, and no smaller one does;
+      // a short series may just happen to end in zeros.
+      let needed = e === 0 || end - start < shortSeries
       let i = start
       while (i < end) {
         const value = values[i]
@@ -209,8 +212,7 @@ class ValueWriter {
       const exact = integerOf(value)
       const difference = exact === undefined ? wideLimit : exact - before
       if (exact !== undefined) before = exact
-      if (difference < wideLimit && difference > -wideLimit)
-        this.#numbers.signed(Number(difference))
+      if (difference < wideLimit && difference > -wideLimit) numberBytes.signed(Number(difference))
       else this.#other(i, value)
     }
     return form.integer
@@ -219,9 +221,9 @@ class ValueWriter {
   #each(chosen: number, start: number, end: number): number {
     for (let i = start; i < end; i++) {
       const value = this.#values[i]!
-      if (chosen === form.text && typeof value === 'string') this.#numbers.varint(this.#text(value))
+      if (chosen === form.text && typeof value === 'string') numberBytes.varint(this.#text(value))
       else if (chosen === form.boolean && typeof value === 'boolean')
-        this.#numbers.varint(value ? 1 : 0)
+        numberBytes.varint(value ? 1 : 0)
       else if (chosen === form.double && typeof value === 'number') this.#doubles.push(value)
       else if (chosen === form.single && isSingle(value)) this.#singles.push(value as number)
       else if (chosen !== form.null || value !== null) this.#other(i, value)
@@ -237,8 +239,8 @@ class ValueWriter {
   }
 
   #nudge(at: number, nudge: number): void {
-    this.#nudges.varint(at - this.#nextNudge)
-    this.#nudges.signed(nudge)
+    nudgeBytes.varint(at - this.#nextNudge)
+    nudgeBytes.signed(nudge)
     this.#nextNudge = at + 1
   }
 
@@ -250,18 +252,32 @@ class ValueWriter {
 
 /** With more digits than this, floats may take fewer bits. */
 const quickExponent = 6
+const shortSeries = 8
 
-/** What the last series of each channel began with, and in which form. */
-class FirstDecimals {
-  readonly #known = new Map<number, { code: number; scaled: number }>()
+/** Form and first decimal of each channel's last series. */
+class ChannelHistory {
+  readonly #codes: Uint8Array
+  readonly #firsts: Float64Array
 
-  before(channel: number, code: number): number {
-    const known = this.#known.get(channel)
-    return known?.code === code ? known.scaled : 0
+  constructor(channelOf: Uint16Array) {
+    let channels = 0
+    for (const channel of channelOf) if (channel >= channels) channels = channel + 1
+    this.#codes = new Uint8Array(channels)
+    this.#firsts = new Float64Array(channels)
   }
 
-  came(channel: number, code: number, scaled: number): void {
-    this.#known.set(channel, { code, scaled })
+  code(channel: number): number {
+    return this.#codes[channel]!
+  }
+
+  /** What the first decimal of a series counts from. */
+  first(channel: number, code: number): number {
+    return this.#codes[channel] === code ? this.#firsts[channel]! : 0
+  }
+
+  began(channel: number, code: number, scaled: number): void {
+    this.#codes[channel] = code
+    this.#firsts[channel] = scaled
   }
 }
 
@@ -319,7 +335,7 @@ export function readValues(
   into?: Value[],
 ): void {
   if (columns.forms.length !== channelOf.length) throw invalid('forms: not one for each series')
-  const reader = new ValueReader(columns, into)
+  const reader = new ValueReader(columns, channelOf, into)
   for (let series = 0; series < channelOf.length; series++)
     reader.series(columns.forms[series]!, starts[series]!, starts[series + 1]!, channelOf[series]!)
   reader.end()
@@ -333,13 +349,14 @@ class ValueReader {
   readonly #singles: FloatReader
   readonly #texts: readonly string[]
   readonly #others: readonly Other[]
-  readonly #firsts = new FirstDecimals()
+  readonly #channels: ChannelHistory
   #other = 0
   /** Position of the next of the others, and of the next nudge. */
   #otherAt: number
   #nudgeAt: number
 
-  constructor(columns: ValueColumns, into: Value[] | undefined) {
+  constructor(columns: ValueColumns, channelOf: Uint16Array, into: Value[] | undefined) {
+    this.#channels = new ChannelHistory(channelOf)
     this.#into = into
     this.#numbers = new VarintReader(columns.numbers, 'numbers')
     this.#nudges = new VarintReader(columns.nudges, 'nudges')
@@ -372,7 +389,7 @@ class ValueReader {
     if (e > maxExponent) throw invalid(`forms: unknown form ${code}`)
     const numbers = this.#numbers
     const into = this.#into
-    let scaled = isDifference ? this.#firsts.before(channel, code) : 0
+    let scaled = isDifference ? this.#channels.first(channel, code) : 0
     let first = true
     for (let at = start; at < end; at++) {
       if (at === this.#otherAt) {
@@ -381,7 +398,7 @@ class ValueReader {
       }
       scaled = isDifference ? scaled + numbers.nextSigned() : numbers.nextSigned()
       if (scaled >= scaledLimit || scaled <= -scaledLimit) throw invalid('numbers: over 2^52')
-      if (first) this.#firsts.came(channel, code, scaled)
+      if (first) this.#channels.began(channel, code, scaled)
       first = false
       const value = unscale(scaled, e)
       if (at === this.#nudgeAt) this.#takeNudge(at, value)
