@@ -1,16 +1,9 @@
-import { readFileSync } from 'node:fs'
-import { connect as connectPlain, isIP, type Socket } from 'node:net'
-import { connect as connectTls } from 'node:tls'
-import {
-  generate,
-  type IConnackPacket,
-  type IConnectPacket,
-  type Packet,
-  parser,
-} from 'mqtt-packet'
+import type { Socket } from 'node:net'
+import { generate, type IConnectPacket, type Packet, parser } from 'mqtt-packet'
 import { sleep } from '../shared/clock.ts'
 import { UserError } from '../shared/failure.ts'
 import type { Clock, Random } from '../shared/ports.ts'
+import { certificateProblem, describe, parseTarget, refusalOf, type Target } from './target.ts'
 
 export interface PublisherOptions {
   /** `mqtt://host:port` or `mqtts://host:port`. */
@@ -74,7 +67,7 @@ export class Publisher implements AsyncDisposable {
 
   private constructor(options: PublisherOptions) {
     this.#options = options
-    this.#target = parseTarget(options)
+    this.#target = parseTarget(options.url, options.caFile)
     this.#clientId = `headgate-sim-${Buffer.from(options.random.bytes(6)).toString('hex')}`
     this.#running = this.#run()
   }
@@ -195,9 +188,11 @@ export class Publisher implements AsyncDisposable {
     let lastConnectedMs = clock.monotonicMs()
     while (!this.#ending.signal.aborted) {
       let reason: string
+      let lost = false
       const startMs = clock.monotonicMs()
       try {
         reason = (await this.#session()) ?? 'closed the connection'
+        lost = true
         lastConnectedMs = clock.monotonicMs()
         if (lastConnectedMs - startMs >= stableMs) attempt = 0
       } catch (error) {
@@ -220,8 +215,7 @@ export class Publisher implements AsyncDisposable {
         return
       }
       const limit = giveUpMs === Number.POSITIVE_INFINITY ? '' : ` for up to ${giveUpMs / 1000} s`
-      if (withoutMs === 0 || attempt === 0)
-        onTrouble?.(`broker ${where}: ${reason}; trying again${limit}`)
+      if (lost || attempt === 0) onTrouble?.(`broker ${where}: ${reason}; trying again${limit}`)
       // The first try is at once.
       const ceilingMs = attempt === 0 ? 0 : Math.min(maxDelayMs, baseDelayMs * 2 ** attempt)
       attempt++
@@ -304,82 +298,5 @@ export class Publisher implements AsyncDisposable {
       ...(username === undefined ? {} : { username }),
       ...(password === undefined ? {} : { password: Buffer.from(password) }),
     }
-  }
-}
-
-interface Target {
-  label: string
-  secure: boolean
-  dial(): Socket
-}
-
-/** @throws UserError for an address that cannot be used */
-function parseTarget({ url, caFile }: PublisherOptions): Target {
-  const parsed = URL.parse(url)
-  const secure = parsed?.protocol === 'mqtts:'
-  if (!parsed || parsed.hostname === '' || !(secure || parsed.protocol === 'mqtt:'))
-    throw new UserError(
-      `--broker takes an address such as mqtt://127.0.0.1:1883 or mqtts://host:8883, not "${url}"`,
-      { exitCode: 2 },
-    )
-  const host = parsed.hostname.replace(/^\[|\]$/g, '')
-  const port = Number(parsed.port || (secure ? 8883 : 1883))
-  const label = `${parsed.protocol}//${parsed.hostname}:${port}`
-  if (!secure) return { label, secure, dial: () => connectPlain({ host, port }) }
-  let ca: string | undefined
-  try {
-    ca = caFile === undefined ? undefined : readFileSync(caFile, 'utf8')
-  } catch (cause) {
-    const { code } = cause as NodeJS.ErrnoException
-    throw new UserError(`${caFile}: cannot be read (${code}): check --ca`, { exitCode: 2, cause })
-  }
-  return {
-    label,
-    secure,
-    // An address has no server name (RFC 6066); its certificate is checked all the same.
-    dial: () =>
-      connectTls({
-        host,
-        port,
-        ...(isIP(host) ? {} : { servername: host }),
-        ...(ca ? { ca } : {}),
-      }),
-  }
-}
-
-function refusalOf({ returnCode }: IConnackPacket): Error | undefined {
-  switch (returnCode) {
-    case 0:
-      return undefined
-    // Brokers tell a wrong password (4) from a missing permission (5) as they like.
-    case 4:
-    case 5:
-      return new UserError(
-        'the broker refuses this user or password: check --username and --password',
-      )
-    default:
-      return new Error(`refused the connection (return code ${returnCode})`)
-  }
-}
-
-/** A certificate that does not hold will not hold at the next try either. */
-function certificateProblem(error: NodeJS.ErrnoException): UserError | undefined {
-  if (!/CERT|SIGNATURE|SIGNED|ERR_TLS/.test(error.code ?? '')) return undefined
-  return new UserError(
-    `the broker's certificate does not hold: ${error.message} (${error.code}): check --ca and the host name`,
-    { cause: error },
-  )
-}
-
-function describe(error: unknown): string {
-  const { code, message } = error as NodeJS.ErrnoException
-  switch (code) {
-    case 'ECONNREFUSED':
-      return 'nothing listens there (ECONNREFUSED)'
-    case 'ENOTFOUND':
-    case 'EAI_AGAIN':
-      return `its name is not known (${code})`
-    default:
-      return message || code || 'lost'
   }
 }

@@ -83,6 +83,8 @@ test('what was not acknowledged is sent again, in order and marked, on the next 
   )
   assert.deepEqual([publisher.sent, publisher.acknowledged, publisher.resent], [30, 30, 10])
   assert.equal(trouble.length, 1)
+  cut.now()
+  await until(() => trouble.length === 2, 'the second loss is told too')
 })
 
 test('no more than a window of messages is ever in flight', async (t) => {
