@@ -22,10 +22,19 @@ export interface AgentPorts {
   /** 16 bytes that change with every boot. */
   boot: Uint8Array
   openStore(): Promise<Store>
+  reserve: Reserve
   dialer: BrokerDialer
   /** A new one for each pipeline; the pipeline closes it. */
   openUplink(): HttpLink
   log: Logger
+}
+
+/** Disk space kept aside for when the disk is full. */
+export interface Reserve {
+  /** Gives the space back to the disk. */
+  release(): Promise<void>
+  /** Takes it again where it is not held; false while there is no room for it. */
+  restore(): Promise<boolean>
 }
 
 export interface AgentStatus {
@@ -45,6 +54,9 @@ export type Tap = (messages: readonly Message[], readings: readonly AdmittedRead
 
 /** Entries are looked at for their age this often. */
 const expireEveryMs = 60_000
+
+/** With a full disk, room is looked for this often. */
+const diskFullRetryMs = 5_000
 
 /** Retry of a failed store: first at once, then with growing pauses. */
 const reopenRetry = { base: 1_000, max: 60_000 }
@@ -86,6 +98,7 @@ export class Agent {
         if (signal.aborted) break
         if (!(error instanceof OutboxFailure)) throw error
         if (clock.monotonicMs() - startedMs > 60_000) attempt = 0
+        if (error.diskFull) await this.#ports.reserve.release()
         const delayMs = retryDelayMs(attempt++, reopenRetry, random.uniform())
         this.#reopened += 1
         log.error(
@@ -135,6 +148,8 @@ class Pipeline implements AsyncDisposable {
   readonly #link: HttpLink
   readonly #taps: ReadonlySet<Tap>
   readonly #clock: Clock
+  readonly #reserve: Reserve
+  readonly #log: Logger
   #committing: Promise<void> = Promise.resolve()
 
   private constructor(parts: {
@@ -147,6 +162,8 @@ class Pipeline implements AsyncDisposable {
     link: HttpLink
     taps: ReadonlySet<Tap>
     clock: Clock
+    reserve: Reserve
+    log: Logger
   }) {
     this.#outbox = parts.outbox
     this.#source = parts.source
@@ -157,6 +174,8 @@ class Pipeline implements AsyncDisposable {
     this.#link = parts.link
     this.#taps = parts.taps
     this.#clock = parts.clock
+    this.#reserve = parts.reserve
+    this.#log = parts.log
   }
 
   static async open(
@@ -194,6 +213,8 @@ class Pipeline implements AsyncDisposable {
         link,
         taps,
         clock,
+        reserve: ports.reserve,
+        log,
       })
     } catch (error) {
       await store.close()
@@ -220,6 +241,7 @@ class Pipeline implements AsyncDisposable {
 
   /** The agent's path. */
   async #receive(signal: AbortSignal): Promise<void> {
+    await this.#diskHasRoom(signal)
     for await (const group of this.#source) {
       await this.#outbox.room(signal)
       await this.#exclusive(() => this.#take(group))
@@ -228,6 +250,17 @@ class Pipeline implements AsyncDisposable {
     const state = this.#marks.checkpoint()
     if (state.length > 0)
       await this.#exclusive(() => this.#commit(passingFilter.judge([]), { ...nothing, state }))
+  }
+
+  /** Nothing is taken from the broker before the disk's reserve is whole; what is stored is sent meanwhile. */
+  async #diskHasRoom(signal: AbortSignal): Promise<void> {
+    for (let warned = false; !signal.aborted && !(await this.#reserve.restore()); warned = true) {
+      if (!warned)
+        this.#log.error(
+          'the disk is full: the broker keeps what comes, what is stored is still sent',
+        )
+      await sleep(this.#clock, diskFullRetryMs, signal).catch(() => {})
+    }
   }
 
   async #expire(signal: AbortSignal): Promise<void> {

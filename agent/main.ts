@@ -12,6 +12,7 @@ import { openControl } from './control.ts'
 import { openMetrics } from './metrics.ts'
 import { openLevel } from './outbox/level.ts'
 import { registerOutbox } from './outbox-command.ts'
+import { openReserve } from './reserve.ts'
 import { openDialer } from './source/dial.ts'
 import { printStatus } from './status.ts'
 import { openHttpLink } from './uplink/http.ts'
@@ -100,6 +101,7 @@ async function run(file: string): Promise<void> {
     random: systemRandom,
     boot: bootId(),
     openStore: () => openLevel(join(data, 'outbox')),
+    reserve: openReserve(join(data, 'reserve'), config.outbox.reserve),
     dialer: openDialer(config.source),
     openUplink: () => openHttpLink(config.uplink),
     log,

@@ -1,6 +1,7 @@
 import { ClassicLevel } from 'classic-level'
 import { UserError } from '../../shared/failure.ts'
 import type { Store } from '../../shared/ports.ts'
+import { OutboxFailure } from './failure.ts'
 
 /** LevelDB as a `Store`. Its measured faults are in DESIGN.md; the outbox is written around them. */
 export async function openLevel(directory: string): Promise<Store> {
@@ -26,7 +27,7 @@ export async function openLevel(directory: string): Promise<Store> {
         `${directory}: no permission: make it writable for this user, or choose another data folder`,
         { cause: error },
       )
-    throw new Error(`${directory}: LevelDB does not open: ${why}`, { cause: error })
+    throw new OutboxFailure('OUTBOX_OPEN_FAILED', `${directory}: ${why}`, { cause: error })
   }
   return {
     get: (key) => level.get(key),

@@ -10,13 +10,14 @@ import {
 } from '../../shared/batch.ts'
 import type { Chain } from '../../shared/chain.ts'
 import { duration, size } from '../../shared/config.ts'
-import { CodedFailure, UserError } from '../../shared/failure.ts'
+import { UserError } from '../../shared/failure.ts'
 import type { Ledger } from '../../shared/ledger.ts'
 import type { Clock, Random, Store, StoreChange } from '../../shared/ports.ts'
 import { type AdmittedReading, type Lane, lanes } from '../../shared/reading.ts'
 import type { Admission } from '../filter/filter.ts'
 import type { StateChange, StateReader, StateSpace } from '../state.ts'
 import { decodeEntry, type Entry, encodeEntry, seal, unseal } from './entry.ts'
+import { OutboxFailure, type OutboxFailureCode } from './failure.ts'
 import { type Incarnation, type Position, type PredecessorEnd, perLane } from './incarnation.ts'
 import {
   entryKey,
@@ -44,6 +45,8 @@ import {
 } from './recovery.ts'
 import { countWire, type Totals } from './totals.ts'
 
+export { OutboxFailure } from './failure.ts'
+
 export const outboxSchema = z.strictObject({
   /** Bytes of entries kept. */
   maxBytes: size({ min: '1MiB', max: '1TiB' }).prefault('1GiB'),
@@ -60,18 +63,10 @@ export const outboxSchema = z.strictObject({
     .prefault({}),
   /** Age by the gateway's wall clock after which undelivered readings are dropped; never when absent. */
   expiry: duration({ min: '1m', max: '3650d' }).optional(),
+  /** Disk space kept aside, so that a full disk still lets the outbox open, drain and be cleaned up. */
+  reserve: size({ min: '0B', max: '1GiB' }).prefault('16MiB'),
 })
 export type OutboxConfig = z.infer<typeof outboxSchema>
-
-export const outboxFailures = {
-  OUTBOX_WRITE_FAILED: { retry: true, meaning: 'the outbox could not be written' },
-  OUTBOX_READ_FAILED: { retry: true, meaning: 'the outbox could not be read' },
-} as const
-export class OutboxFailure extends CodedFailure<keyof typeof outboxFailures> {
-  constructor(code: keyof typeof outboxFailures, detail: string, options?: { cause?: unknown }) {
-    super(outboxFailures, code, detail, options)
-  }
-}
 
 /** Store format: a store that a newer version wrote is refused, an older one migrated. */
 const storeFormat = 1
@@ -832,7 +827,7 @@ export class Outbox implements StateReader, AsyncDisposable {
     }
   }
 
-  #fail(code: keyof typeof outboxFailures, cause: unknown): OutboxFailure {
+  #fail(code: OutboxFailureCode, cause: unknown): OutboxFailure {
     this.#failure ??=
       cause instanceof OutboxFailure
         ? cause

@@ -25,10 +25,19 @@ export interface LinkOptions {
   number: number
 }
 
+/** What the broker says when it accepts us. */
+export interface Welcome {
+  sessionPresent: boolean
+  /** How many QoS 1 publications of ours it takes at a time (MQTT 5). */
+  receiveMaximum: number | undefined
+  /** For how long it keeps the session, seconds, where that is not as we asked (MQTT 5). */
+  sessionExpiry: number | undefined
+}
+
 /** Whom a link tells what happens on it. */
 export interface LinkHost {
   /** The broker has accepted us; returns our session. */
-  welcomed(link: Link, sessionPresent: boolean, receiveMaximum: number | undefined): Session
+  welcomed(link: Link, welcome: Welcome): Session
   /** Messages are pending, or the session has changed. */
   arrived(link: Link): void
   /** It is over; called once, and nothing after it. */
@@ -79,7 +88,7 @@ export class Link implements PacketSink {
   #answer: Packet | undefined
   readonly #parser
   /** By packet id: the QoS 1 message that we have and have not acknowledged. */
-  readonly #held: (Message | undefined)[] = []
+  readonly #held = new Array<Message | undefined>(65_536)
   #paused = false
   #subscribed = false
   #ordinal = 0
@@ -356,7 +365,11 @@ export class Link implements PacketSink {
       this.#keepaliveMs = properties.serverKeepAlive * 1_000
     this.connectedMs = this.#options.clock.monotonicMs()
     const { sessionPresent } = packet
-    this.session = this.#host.welcomed(this, sessionPresent, properties.receiveMaximum)
+    this.session = this.#host.welcomed(this, {
+      sessionPresent,
+      receiveMaximum: properties.receiveMaximum,
+      sessionExpiry: properties.sessionExpiryInterval,
+    })
     this.#cancelDeadline()
     this.#keepAlive()
     if (!sessionPresent) return // Subscribed once the session's name is stored.
@@ -366,6 +379,9 @@ export class Link implements PacketSink {
 
   /** The session has these subscriptions. */
   #remember(subscribed: readonly string[]): void {
+    const known = this.session!.subscribed
+    if (known.length === subscribed.length && known.every((filter, i) => filter === subscribed[i]))
+      return
     this.session = Object.freeze({ ...this.session!, subscribed: Object.freeze(subscribed) })
     this.#host.arrived(this)
   }

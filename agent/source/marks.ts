@@ -43,6 +43,11 @@ export class Marks {
   #records: Record[] = []
   /** Ordinal of the last group on this connection that had a repeat of an earlier one in it. */
   #lastRepeat = 0
+  /**
+   * A packet id of the group behind this one has been used again on this connection: the broker has read
+   * its PUBACK, and in order, so all those before it.
+   */
+  #reused = 0
   /** By packet id: the last group of this connection that used it; 0 for none. */
   readonly #usedIn = new Float64Array(65_536)
   /** The marks of this connection's groups have ended up to that of this ordinal … */
@@ -182,12 +187,13 @@ export class Marks {
       this.#records = []
       this.#connection = connection
       this.#lastRepeat = 0
+      this.#reused = 0
       this.#ended = 0
       this.#deleted = 0
       this.#usedIn.fill(0)
       this.#gather = this.#earlierKeys.length > 0
     }
-    this.#endProven(proven)
+    this.#endProven(Math.max(proven, this.#reused))
   }
 
   /** Ends the marks whose PUBACK the broker has read. */
@@ -211,6 +217,7 @@ export class Marks {
       // Acknowledged on this very connection and used again: a new message. Were its mark still stored at
       // a crash, the two could not be told apart: this broker's ids prove nothing.
       if (usedIn > this.#deleted && usedIn < ordinal) this.#learn('reusesIds')
+      if (usedIn < ordinal) this.#reused = Math.max(this.#reused, usedIn - 1)
       return undefined
     }
     const earlier = this.#earlier.get(packetId)
@@ -232,7 +239,8 @@ export class Marks {
    */
   #settle({ ordinal, proven, messages }: MessageGroup): void {
     if (this.#earlierKeys.length === 0 || messages.length === 0) return
-    if (proven > this.#lastRepeat && ordinal > this.#lastRepeat) this.#endEarlier()
+    if (Math.max(proven, this.#reused) > this.#lastRepeat && ordinal > this.#lastRepeat)
+      this.#endEarlier()
   }
 
   #endEarlier(): void {

@@ -3,7 +3,7 @@ import type { Clock, Random } from '../../shared/ports.ts'
 import { Backoff } from './backoff.ts'
 import type { SourceConfig } from './config.ts'
 import type { SourceFailure, SourceFailureCode } from './failure.ts'
-import { type BrokerDialer, Link, type LinkHost } from './link.ts'
+import { type BrokerDialer, Link, type LinkHost, type Welcome } from './link.ts'
 import type { MessageGroup, Session } from './message.ts'
 import { Publisher } from './publisher.ts'
 import { TopicTable } from './topic-table.ts'
@@ -112,7 +112,7 @@ export class Source implements AsyncIterable<MessageGroup>, AsyncDisposable {
     if (marks.session?.broker === this.#broker) this.#session = marks.session
     this.#reported = marks.session
     this.#host = {
-      welcomed: (link, present, maximum) => this.#welcomed(link, present, maximum),
+      welcomed: (link, welcome) => this.#welcomed(link, welcome),
       arrived: (link) => this.#arrived(link),
       closed: (link, failure) => this.#lost(link, failure),
       published: (packetId) => this.#publisher.acknowledged(packetId),
@@ -247,7 +247,7 @@ export class Source implements AsyncIterable<MessageGroup>, AsyncDisposable {
     void this.#link.open()
   }
 
-  #welcomed(link: Link, sessionPresent: boolean, receiveMaximum: number | undefined): Session {
+  #welcomed(link: Link, { sessionPresent, receiveMaximum, sessionExpiry }: Welcome): Session {
     const { random, log, config } = this.#options
     const known = this.#session
     if (!sessionPresent || !known)
@@ -270,6 +270,11 @@ export class Source implements AsyncIterable<MessageGroup>, AsyncDisposable {
       log.warn('the broker has forgotten our session: what it kept for us meanwhile is lost')
       this.#options.onEvent?.({ type: 'session-lost' })
     }
+    if (sessionExpiry !== undefined && sessionExpiry * 1_000 < config.sessionExpiry)
+      this.#warn(
+        'expiry',
+        `the broker keeps what comes for only ${sessionExpiry} s while the agent is away, less than source.sessionExpiry`,
+      )
     this.#publisher.connected({
       send: (packet) => link.send(packet),
       sessionPresent,
