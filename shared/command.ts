@@ -1,6 +1,8 @@
-import { readFileSync } from 'node:fs'
 import { Command, CommanderError } from 'commander'
+import manifest from '../package.json' with { type: 'json' }
 import { UserError } from './failure.ts'
+
+export const { version } = manifest
 
 /** A program's `main.ts`: adds its commands to the command line. */
 export interface Program {
@@ -8,33 +10,38 @@ export interface Program {
 }
 export type Programs = Record<string, { load: () => Promise<Program>; about: string }>
 
-/**
- * Runs `headgate <name> …`: loads only the program that is asked for, and turns what goes wrong into one
- * line on stderr and an exit code: 2 for a wrong call, 1 for a failure.
- */
+/** Runs `headgate <name> …`; loads only the program that is asked for. */
 export async function main(args: readonly string[], programs: Programs): Promise<void> {
   const root = new Command('headgate')
     .description(
       'Brings sensor readings from MQTT into a stream log, and says of each where it is.',
     )
-    .version(version(), '-V, --version')
+    .version(version, '-V, --version')
     .showHelpAfterError(false)
     .addHelpText(
       'after',
       '\nExample:\n  headgate up --speed max --until-done --trace machine_temperature.csv',
     )
   const wanted = args.find((arg) => !arg.startsWith('-')) ?? ''
+  for (const [name, { load, about }] of Object.entries(programs)) {
+    const command = new Command(name).description(about)
+    if (name === wanted || (wanted === 'help' && args.includes(name)))
+      (await load()).register(command, name)
+    root.addCommand(command)
+  }
+  await runCommand(root, args)
+}
+
+/**
+ * Runs one command of `root`, and turns what goes wrong into one line on stderr and an exit code: 2 for a
+ * wrong call, 1 for a failure.
+ */
+export async function runCommand(root: Command, args: readonly string[]): Promise<void> {
+  strict(root)
   try {
-    for (const [name, { load, about }] of Object.entries(programs)) {
-      const command = new Command(name).description(about)
-      if (name === wanted || (wanted === 'help' && args.includes(name)))
-        (await load()).register(command, name)
-      root.addCommand(command)
-    }
-    strict(root)
     await root.parseAsync([...args], { from: 'user' })
   } catch (error) {
-    process.exitCode = report(error)
+    process.exitCode = report(error, root.name())
   }
 }
 
@@ -44,24 +51,19 @@ function strict(command: Command): void {
   for (const child of command.commands) strict(child)
 }
 
-function report(error: unknown): number {
+function report(error: unknown, program: string): number {
   if (error instanceof CommanderError) {
     if (error.exitCode === 0) return 0
     const message = error.message === '(outputHelp)' ? 'which command? (see --help)' : error.message
-    process.stderr.write(`headgate: ${message.replace(/^error: /, '')}\n`)
+    process.stderr.write(`${program}: ${message.replace(/^error: /, '')}\n`)
     return 2
   }
   if (error instanceof UserError) {
-    process.stderr.write(`headgate: ${error.message}\n`)
+    process.stderr.write(`${program}: ${error.message}\n`)
     return error.exitCode
   }
-  process.stderr.write(`headgate: ${error instanceof Error ? error.stack : String(error)}\n`)
+  process.stderr.write(`${program}: ${error instanceof Error ? error.stack : String(error)}\n`)
   return 1
-}
-
-export function version(): string {
-  const text = readFileSync(new URL('../package.json', import.meta.url), 'utf8')
-  return (JSON.parse(text) as { version: string }).version
 }
 
 /**
