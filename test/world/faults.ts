@@ -1,0 +1,233 @@
+import type { Seeded } from '../support/seeded.ts'
+import type { FaultName } from './coverage.ts'
+import type { Network } from './network.ts'
+import type { World } from './world.ts'
+
+const yearMs = 365.25 * 24 * 3600 * 1000
+
+/**
+ * What can be done to a world. `begin` starts it and may return what ends it; whatever is not ended by
+ * itself ends when the world heals. Choices come from `seeded`, which is the fault's own, so that a fault
+ * that is left out changes no other.
+ */
+export interface FaultKind {
+  begin(world: World, seeded: Seeded): (() => void) | undefined
+}
+
+/** A request's trouble, at a seeded rate. */
+function requests(name: FaultName): FaultKind {
+  return {
+    begin({ internet }, seeded) {
+      internet.weather.trouble[name] = 0.3 + 0.7 * seeded.uniform()
+      return () => {
+        delete internet.weather.trouble[name]
+      }
+    },
+  }
+}
+
+function weather(set: (network: Network, seeded: Seeded) => () => void): FaultKind {
+  return {
+    begin({ internet, plant }, seeded) {
+      const networks = seeded.pick([[internet], [plant], [internet, plant]])
+      const ends = networks.map((network) => set(network, seeded))
+      return () => {
+        for (const end of ends) end()
+      }
+    },
+  }
+}
+
+function once(act: (world: World, seeded: Seeded) => void): FaultKind {
+  return {
+    begin(world, seeded) {
+      act(world, seeded)
+      return undefined
+    },
+  }
+}
+
+const restartMs = (seeded: Seeded) => 200 + 8_000 * seeded.uniform()
+
+function agentCrash(how: 'killed' | 'power cut'): FaultKind {
+  return once(({ gateways, timeline, coverage }, seeded) => {
+    const gateway = seeded.pick(gateways)
+    if (!gateway.isUp) return
+    coverage.hit(how === 'killed' ? 'agent crash' : 'agent power cut')
+    gateway.crash(how)
+    timeline.after(restartMs(seeded), () => gateway.start())
+  })
+}
+
+function collectorCrash(how: 'killed' | 'power cut'): FaultKind {
+  return once(({ collector, timeline, coverage }, seeded) => {
+    if (!collector.isUp) return
+    coverage.hit(how === 'killed' ? 'collector crash' : 'collector power cut')
+    collector.crash(how)
+    timeline.after(restartMs(seeded), () => collector.start())
+  })
+}
+
+function brokerRestart(sessions: 'kept' | 'lost' | 'stale'): FaultKind {
+  return once(({ broker, timeline }, seeded) => {
+    broker.stop(sessions)
+    timeline.after(restartMs(seeded), () => broker.start())
+  })
+}
+
+function wallJump(direction: 1 | -1): FaultKind {
+  return once(({ gateways, collector, coverage }, seeded) => {
+    const machine = seeded.pick([...gateways, collector]).machine
+    machine.jumpWall(direction * Math.floor(seeded.uniform() * 40 * yearMs))
+    coverage.hit(direction > 0 ? 'wall clock forward' : 'wall clock back')
+  })
+}
+
+/** Damage is found at open, so the agent is made to open it. */
+function storeFlip(flip: 'flipLog' | 'flipValue'): FaultKind {
+  return once((world, seeded) => {
+    const gateway = seeded.pick(world.gateways)
+    if (!gateway.isUp || !gateway.store[flip]()) return
+    world.excuses.storeDamaged = true
+    world.forgetMarks()
+    gateway.crash('killed')
+    gateway.start()
+  })
+}
+
+export const faultKinds = {
+  'disk full': {
+    begin({ collector: { disk } }) {
+      disk.trouble.full = true
+      return () => {
+        disk.trouble.full = false
+      }
+    },
+  },
+  'disk write errors': diskTrouble('eioWrite'),
+  'disk sync errors': diskTrouble('eioSync'),
+  'disk short writes': diskTrouble('shortWrite'),
+  'disk bit flip': once(({ damageLog }) => damageLog()),
+  'store full': {
+    begin({ gateways }, seeded) {
+      const { store } = seeded.pick(gateways)
+      store.trouble.full = true
+      return () => {
+        store.trouble.full = false
+      }
+    },
+  },
+  'store write errors': storeTrouble('eioWrite'),
+  'store sync errors': storeTrouble('eioSync'),
+  'store log flip': storeFlip('flipLog'),
+  'store value flip': storeFlip('flipValue'),
+  delay: weather((network, seeded) => {
+    network.weather.delayMs = seeded.pick([50, 500, 5_000])
+    return () => {
+      network.weather.delayMs = 0
+    }
+  }),
+  partition: weather((network) => {
+    network.weather.partitioned = true
+    return () => network.endPartition()
+  }),
+  'requests dropped': requests('drop'),
+  'requests duplicated': requests('duplicate'),
+  'requests reordered': requests('reorder across connections'),
+  'requests half-open': requests('half-open'),
+  'responses lost': requests('response lost after commit'),
+  'bodies truncated': requests('body truncated'),
+  'answers 429': requests('429'),
+  'answers 503': requests('503'),
+  'requests hang': requests('hang'),
+  'connects hang': {
+    begin({ plant }) {
+      plant.weather.trouble.hang = 1
+      return () => {
+        delete plant.weather.trouble.hang
+      }
+    },
+  },
+  'connection reset': once(({ broker, coverage }) => {
+    if (broker.disturb('reset')) coverage.hit('drop')
+  }),
+  'connection half-open': once(({ broker, coverage }) => {
+    if (broker.disturb('vanish')) coverage.hit('half-open')
+  }),
+  'broker restart with session': brokerRestart('kept'),
+  'broker restart with old session': brokerRestart('stale'),
+  'broker restart without session': brokerRestart('lost'),
+  'duplicate PUBLISH': once(({ broker }) => broker.repeatPublish()),
+  'more in flight': {
+    begin({ broker }) {
+      broker.floods = true
+      return () => {
+        broker.floods = false
+      }
+    },
+  },
+  'agent killed': agentCrash('killed'),
+  'agent power cut': agentCrash('power cut'),
+  'collector killed': collectorCrash('killed'),
+  'collector power cut': collectorCrash('power cut'),
+  'both crash': once((world, seeded) => {
+    const { gateways, collector, timeline, coverage } = world
+    coverage.hit('both crash')
+    for (const host of [gateways[0]!, collector]) {
+      host.crash(seeded.pick(['killed', 'power cut'] as const))
+      timeline.after(restartMs(seeded), () => host.start())
+    }
+  }),
+  'wall clock forward': wallJump(1),
+  'wall clock back': wallJump(-1),
+  'wall clock frozen': {
+    begin({ gateways, collector, coverage }, seeded) {
+      const { machine } = seeded.pick([...gateways, collector])
+      machine.freezeWall()
+      coverage.hit('wall clock frozen')
+      return () => machine.thawWall()
+    },
+  },
+  'agent image restored': {
+    begin(world) {
+      const gateway = world.gateways[0]!
+      const image = gateway.store.image()
+      return () => world.restoreGateway(gateway, image)
+    },
+  },
+  clone: once((world) => world.clone()),
+  fork: once((world) => world.fork()),
+  'collector image restored': {
+    begin(world) {
+      const { collector } = world
+      const image = collector.disk.image()
+      return () => world.restoreCollector(collector, image)
+    },
+  },
+  'collector moved': once((world) => world.moveCollector()),
+} satisfies Record<string, FaultKind>
+
+export type FaultKindName = keyof typeof faultKinds
+
+function diskTrouble(which: 'eioWrite' | 'eioSync' | 'shortWrite'): FaultKind {
+  return {
+    begin({ collector: { disk } }, seeded) {
+      disk.trouble[which] = 0.1 + 0.6 * seeded.uniform()
+      return () => {
+        disk.trouble[which] = 0
+      }
+    },
+  }
+}
+
+function storeTrouble(which: 'eioWrite' | 'eioSync'): FaultKind {
+  return {
+    begin({ gateways }, seeded) {
+      const { store } = seeded.pick(gateways)
+      store.trouble[which] = 0.1 + 0.6 * seeded.uniform()
+      return () => {
+        store.trouble[which] = 0
+      }
+    },
+  }
+}

@@ -1,0 +1,390 @@
+import { decodeEntry, unseal } from '../../agent/outbox/entry.ts'
+import type { StoredIncarnation } from '../../agent/outbox/incarnation.ts'
+import { parseEntryKey, parseIncarnationKey } from '../../agent/outbox/key.ts'
+import { FolderView } from '../../collector/log/embedded/folder-view.ts'
+import type { StoredBatch } from '../../collector/log/engine.ts'
+import { decodeBatch, decodeItem, type GapReason, type Item, inflate } from '../../shared/batch.ts'
+import { imbalance } from '../../shared/ledger.ts'
+import type { Clock, StoreChange } from '../../shared/ports.ts'
+import { type Lane, type Reading, SeriesTable } from '../../shared/reading.ts'
+import type { Accepted, Broker } from './broker.ts'
+import type { SimulatedCollector } from './collector.ts'
+import type { Gateway } from './gateway.ts'
+
+export interface Violation {
+  /** Which promise is broken; two violations of one promise are one finding. */
+  promise: 'P1' | 'P2' | 'P3' | 'P4' | 'P5' | 'P6' | 'P7' | 'P8' | 'alarm'
+  text: string
+}
+
+/**
+ * What faults have been made that excuse something, and nothing more than what is written here. Whatever a
+ * message may be repeated for is counted with the message itself (`Accepted.repeats`).
+ */
+export interface Excuses {
+  /** A gateway's image was put back, cloned or forked, so there is no one line of incarnations. */
+  severalLines: boolean
+  /** Two processes may number under one incarnation. */
+  forked: boolean
+  /** LevelDB has lost records: gaps `lost_corrupt` are right, and the ledger says "at least". */
+  storeDamaged: boolean
+  /** A collector holds less than it has acknowledged: gaps `released` are right. */
+  collectorForgot: boolean
+  /** A bit of the collector's log is flipped: frames may be missing where the reader reports damage. */
+  logDamaged: boolean
+  /** The outbox is small: gaps `evicted` are right. */
+  evicts: boolean
+  /** What stood in a gateway's store, undelivered, when an older image of it was put back. */
+  takenAway: Set<string>
+}
+
+/** One batch in the log, decoded. */
+interface Stored {
+  batch: StoredBatch
+  /** Its header's, which the frame does not keep. */
+  predecessorLast: Record<Lane, number> | undefined
+  items: Item[]
+}
+
+/** Sequences of one lane of one incarnation, as the log has them. */
+interface Line {
+  last: number
+  /** By sequence; a gap's sequences map to its reason. */
+  present: Map<number, string>
+  gaps: { first: number; last: number; reason: GapReason }[]
+}
+
+/** Knows the truth, since it sees both ends, and compares. */
+export class Oracle {
+  readonly violations: Violation[] = []
+  readonly #broker: Broker
+  readonly #excuses: Excuses
+  readonly #table = new SeriesTable()
+  /** What every sequence ever stood for, by incarnation, lane and sequence. */
+  readonly #assigned = new Map<string, string>()
+  /** Where each content was numbered. */
+  readonly #places = new Map<string, string[]>()
+  /** Incarnations' names by gateway and ordinal. */
+  readonly #names = new Map<Gateway, Map<number, string>>()
+  /** Contents that collectors hold which are no longer ours. */
+  readonly #elsewhere = new Set<string>()
+  readonly #decoded = new Map<string, Stored>()
+
+  constructor(broker: Broker, excuses: Excuses) {
+    this.#broker = broker
+    this.#excuses = excuses
+  }
+
+  fail(promise: Violation['promise'], text: string): void {
+    this.violations.push({ promise, text })
+  }
+
+  /** A gateway asks its store for this write. */
+  written(gateway: Gateway, changes: readonly StoreChange[]): void {
+    let names = this.#names.get(gateway)
+    if (!names) {
+      names = new Map()
+      this.#names.set(gateway, names)
+    }
+    for (const { key, value } of changes) {
+      if (!value) continue
+      const ordinal = parseIncarnationKey(key)
+      if (ordinal !== undefined) {
+        const stored = unseal<StoredIncarnation>(key, value)
+        if (stored) names.set(ordinal, stored.id)
+      }
+    }
+    for (const { key, value } of changes) {
+      const place = value && parseEntryKey(key)
+      const entry = place && decodeEntry(key, value)
+      if (!place || !entry || entry.kind === 'gap') continue
+      const name = names.get(place.ordinal) ?? `${gateway.machine.name} ${place.ordinal}`
+      let sequence = place.first
+      for (const content of contentsOf(decodeItem(entry.item, this.#table)))
+        this.#assign(`${name}/${place.lane}/${sequence++}`, content)
+    }
+  }
+
+  /** A new machine begins with what another one's store holds. */
+  copied(from: Gateway, to: Gateway): void {
+    this.#names.set(to, new Map(this.#names.get(from)))
+  }
+
+  #assign(place: string, content: string): void {
+    const before = this.#assigned.get(place)
+    if (before === content) return
+    if (before !== undefined && !this.#excuses.forked)
+      this.fail('P2', `${place} stood for ${before} and now stands for ${content}`)
+    this.#assigned.set(place, content)
+    const places = this.#places.get(content)
+    if (places) places.push(place)
+    else this.#places.set(content, [place])
+  }
+
+  /** What waits in a gateway's store. */
+  undelivered(gateway: Gateway): Set<string> {
+    const contents = new Set<string>()
+    for (const [key, value] of gateway.store.image()) {
+      const bytes = Buffer.from(key, 'latin1')
+      const entry = parseEntryKey(bytes) && decodeEntry(bytes, value)
+      if (entry && entry.kind !== 'gap')
+        for (const content of contentsOf(decodeItem(entry.item, this.#table))) contents.add(content)
+    }
+    return contents
+  }
+
+  /** The uplink will lead elsewhere: what this collector holds is delivered all the same. */
+  async archive(collector: SimulatedCollector, clock: Clock): Promise<void> {
+    for (const { items } of (await this.#read(collector, clock)).batches)
+      for (const item of items) for (const content of contentsOf(item)) this.#elsewhere.add(content)
+  }
+
+  /** At any moment. */
+  watch(gateways: readonly Gateway[]): void {
+    for (const gateway of gateways) {
+      const { status } = gateway
+      if (!status) continue
+      const off = imbalance(status.ledger)
+      if (off !== 0)
+        this.fail('P5', `${gateway.machine.name}: the ledger is out of balance by ${off}`)
+      if (gateway.timers > 64)
+        this.fail('P6', `${gateway.machine.name} has set ${gateway.timers} timers`)
+      if (gateway.requests > 2)
+        this.fail('P6', `${gateway.machine.name} has ${gateway.requests} requests open`)
+    }
+  }
+
+  /** At a quiescent point: everything is delivered, so everything must be where it belongs. */
+  async check(
+    collector: SimulatedCollector,
+    gateways: readonly Gateway[],
+    clock: Clock,
+  ): Promise<void> {
+    const { batches, damaged } = await this.#read(collector, clock)
+    if (damaged && !this.#excuses.logDamaged)
+      this.fail('P4', 'the log reports damage that nobody has done')
+    const lines = this.#follow(batches, damaged)
+    const counts = this.#count(batches)
+    this.#checkDelivery(counts, lines)
+    if (!this.#excuses.severalLines && !this.#broker.kind.reorders) this.#checkOrder(batches)
+    this.watch(gateways)
+    this.#checkLedger(gateways, batches)
+    this.#checkAlarms(collector, gateways)
+  }
+
+  async #read(
+    collector: SimulatedCollector,
+    clock: Clock,
+  ): Promise<{ batches: Stored[]; damaged: boolean }> {
+    const view = await FolderView.open(collector.disk.view(), clock)
+    const found = new Map<number, Stored>()
+    let damaged = false
+    for (const stream of ['readings', 'quarantine', 'gaps'] as const)
+      for await (const item of view?.read({ stream }) ?? []) {
+        if (item.type === 'damage') damaged = true
+        else {
+          // The first offsets only ever grow, one of them with each batch: their sum is the log's order.
+          const place = Object.values(item.feeds).reduce((sum, { first }) => sum + first, 0)
+          if (!found.has(place)) found.set(place, this.#decode(item))
+        }
+      }
+    const batches = [...found].sort(([a], [b]) => a - b).map(([, stored]) => stored)
+    return { batches, damaged }
+  }
+
+  /** Decoded once: what is there already is compared byte by byte. */
+  #decode(batch: StoredBatch): Stored {
+    const key = `${hex(batch.incarnation)}/${batch.lane}/${batch.first}/${batch.last}`
+    const known = this.#decoded.get(key)
+    if (known && Buffer.compare(known.batch.body, batch.body) === 0) return { ...known, batch }
+    const { header, items } = decodeBatch(
+      inflate(batch.body, batch.encoding, 8 * 2 ** 20),
+      this.#table,
+    )
+    const stored = { batch, predecessorLast: header.predecessor?.last, items }
+    this.#decoded.set(key, stored)
+    return stored
+  }
+
+  /** P2 and P4: sequences follow one another without repeat or hole. */
+  #follow(batches: readonly Stored[], damaged: boolean): Map<string, Line> {
+    const lines = new Map<string, Line>()
+    for (const { batch, predecessorLast, items } of batches) {
+      const { incarnation, lane, first, last, predecessor } = batch
+      const name = `${hex(incarnation)}/${lane}`
+      let line = lines.get(name)
+      if (!line) {
+        line = { last: 0, present: new Map(), gaps: [] }
+        lines.set(name, line)
+      }
+      if (first <= line.last)
+        this.fail('P2', `${name}: ${first} to ${last} follow ${line.last} in the log`)
+      if (first > line.last + 1 && !damaged)
+        this.fail('P4', `${name}: ${line.last + 1} to ${first - 1} are missing before ${first}`)
+      if (predecessor && predecessorLast && first === 1 && !damaged) {
+        const held = lines.get(`${hex(predecessor)}/${lane}`)?.last ?? 0
+        if (held < predecessorLast[lane])
+          this.fail(
+            'P4',
+            `${name} begins although of its predecessor ${held + 1} to ${predecessorLast[lane]} are missing`,
+          )
+      }
+      let sequence = first
+      for (const item of items) {
+        if (item.kind === 'gap') {
+          this.#checkReason(name, item.reason)
+          const end = sequence + item.count - 1
+          line.gaps.push({ first: sequence, last: end, reason: item.reason })
+          sequence = end + 1
+        } else for (const content of contentsOf(item)) line.present.set(sequence++, content)
+      }
+      if (sequence - 1 !== last)
+        this.fail('P4', `${name}: a batch of ${first} to ${last} holds up to ${sequence - 1}`)
+      line.last = last
+    }
+    return lines
+  }
+
+  #checkReason(name: string, reason: GapReason): void {
+    const { evicts, storeDamaged, collectorForgot } = this.#excuses
+    const isExcused =
+      (reason === 'evicted' && evicts) ||
+      (reason === 'lost_corrupt' && storeDamaged) ||
+      (reason === 'released' && collectorForgot)
+    if (!isExcused)
+      this.fail('P1', `${name}: a gap says ${reason}, and nothing has happened to cause it`)
+  }
+
+  #count(batches: readonly Stored[]): Map<string, number> {
+    const counts = new Map<string, number>()
+    for (const { items } of batches)
+      for (const item of items)
+        for (const content of contentsOf(item)) counts.set(content, (counts.get(content) ?? 0) + 1)
+    return counts
+  }
+
+  /** P1 and P2, by content: what was acknowledged is there or declared, and nothing is there too often. */
+  #checkDelivery(counts: ReadonlyMap<string, number>, lines: ReadonlyMap<string, Line>): void {
+    const due = new Map<string, { acknowledged: number; allowed: number }>()
+    for (const { contents, acknowledged, repeats } of this.#broker.record)
+      for (const content of contents) {
+        const sum = due.get(content) ?? { acknowledged: 0, allowed: 0 }
+        sum.acknowledged += acknowledged ? 1 : 0
+        sum.allowed += 1 + repeats
+        due.set(content, sum)
+      }
+    for (const [content, { acknowledged, allowed }] of due) {
+      const count = counts.get(content) ?? 0
+      if (count > allowed) this.fail('P2', `${content} is in the log ${count} times`)
+      if (count >= acknowledged || this.#elsewhere.has(content)) continue
+      const missing = acknowledged - count
+      const declared = (this.#places.get(content) ?? []).filter((place) =>
+        this.#isDeclared(place, lines),
+      ).length
+      if (declared < missing && !this.#excuses.takenAway.has(content))
+        this.fail(
+          'P1',
+          `${content} was acknowledged and is nowhere; numbered as ${this.#places.get(content) ?? 'nothing'}`,
+        )
+    }
+    for (const content of counts.keys())
+      if (!due.has(content)) this.fail('P2', `${content} is in the log, and nobody sent it`)
+  }
+
+  #isDeclared(place: string, lines: ReadonlyMap<string, Line>): boolean {
+    const slash = place.lastIndexOf('/')
+    const sequence = Number(place.slice(slash + 1))
+    const line = lines.get(place.slice(0, slash))
+    if (line?.gaps.some(({ first, last }) => first <= sequence && sequence <= last)) return true
+    // Offsets that the reader reports as lost.
+    return this.#excuses.logDamaged && !line?.present.has(sequence)
+  }
+
+  /** P3: each device's messages in their order, incarnations in theirs. */
+  #checkOrder(batches: readonly Stored[]): void {
+    const orderOf = new Map<string, number>()
+    for (const { number, contents } of this.#broker.record)
+      for (const content of contents) if (!orderOf.has(content)) orderOf.set(content, number)
+    const seen = new Set<string>()
+    const lastOf = new Map<string, number>()
+    const closed = new Set<string>()
+    for (const { batch, items } of batches) {
+      const { lane, incarnation, predecessor } = batch
+      if (closed.has(`${hex(incarnation)}/${lane}`))
+        this.fail('P3', `${hex(incarnation)}/${lane} goes on behind its successor`)
+      if (predecessor) closed.add(`${hex(predecessor)}/${lane}`)
+      for (const item of items)
+        for (const content of contentsOf(item)) {
+          if (seen.has(content)) continue
+          seen.add(content)
+          const order = orderOf.get(content) ?? 0
+          const device = `${lane} ${content.slice(0, content.indexOf('/'))}`
+          if (order < (lastOf.get(device) ?? -1))
+            this.fail('P3', `${content} stands behind what was sent after it`)
+          lastOf.set(device, order)
+        }
+    }
+  }
+
+  /** P5 at rest: nothing is buffered, and what was forwarded is in the log. */
+  #checkLedger(gateways: readonly Gateway[], batches: readonly Stored[]): void {
+    const { severalLines, storeDamaged, collectorForgot, logDamaged } = this.#excuses
+    for (const { machine, status } of gateways)
+      if (status && status.ledger.buffered !== 0)
+        this.fail('P5', `${machine.name}: ${status.ledger.buffered} buffered, and nothing waits`)
+    const only = gateways.length === 1 ? gateways[0] : undefined
+    if (!only?.status || severalLines || storeDamaged || collectorForgot || logDamaged) return
+    const { forwarded, quarantined, lostCorrupt, evicted } = only.status.ledger
+    const sums = { readings: 0, records: 0, evicted: 0 }
+    for (const { batch, items } of batches)
+      for (const item of items) {
+        if (item.kind === 'readings') sums.readings += item.readings.length
+        else if (item.kind === 'records') sums.records += item.records.length
+        else if (batch.lane !== 'quarantine') sums.evicted += item.count
+        else sums.records += item.count
+      }
+    if (forwarded !== sums.readings)
+      this.fail('P5', `${forwarded} forwarded, and ${sums.readings} are in the log`)
+    if (quarantined !== sums.records)
+      this.fail('P5', `${quarantined} quarantined, and ${sums.records} are in the log`)
+    if (evicted !== sums.evicted)
+      this.fail('P5', `${evicted} evicted, and ${sums.evicted} are declared`)
+    if (lostCorrupt !== 0) this.fail('P5', `${lostCorrupt} lost, and nothing is damaged`)
+  }
+
+  #checkAlarms(collector: SimulatedCollector, gateways: readonly Gateway[]): void {
+    const { severalLines, forked, storeDamaged, collectorForgot } = this.#excuses
+    const { clone, restored, unchained } = collector.alarms
+    if (!severalLines && !storeDamaged && !collectorForgot && clone + restored + unchained > 0)
+      this.fail('alarm', `${JSON.stringify(collector.alarms)}, and there is one agent`)
+    if (forked) return
+    for (const { machine, status } of gateways)
+      if ((status?.uplink.forks ?? 0) > 0)
+        this.fail('alarm', `${machine.name} takes its history for forked, and it is not`)
+  }
+}
+
+/** What an item stands for, one text a sequence; none for a gap. */
+export function contentsOf(item: Item): string[] {
+  if (item.kind === 'readings') return item.readings.map(contentOf)
+  if (item.kind === 'gap') return []
+  return item.records.map((record) =>
+    record.type === 'quarantine'
+      ? quarantineContent(record.topic, record.payload)
+      : JSON.stringify(record),
+  )
+}
+
+export function contentOf({ series, value }: Pick<Reading, 'series' | 'value'>): string {
+  return `${series.device}/${series.metric}=${value}`
+}
+
+export function quarantineContent(topic: string, payload: Uint8Array): string {
+  return `${topic.split('/')[1]}/!${new TextDecoder().decode(payload)}`
+}
+
+function hex(bytes: Uint8Array): string {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString('hex')
+}
+
+export type { Accepted }

@@ -1,0 +1,52 @@
+import { Seeded } from '../support/seeded.ts'
+import { type FaultKindName, faultKinds } from './faults.ts'
+
+/** One fault of a history. */
+export interface Fault {
+  /** Counts through the whole history: what a shrunk one names. */
+  number: number
+  kind: FaultKindName
+  /** Since the beginning of its round. */
+  atMs: number
+  forMs: number
+  seed: number
+}
+
+/** Messages of a device, published in one go. */
+export interface Burst {
+  atMs: number
+  device: number
+  messages: number
+}
+
+/** Faults and traffic first, then healing, then everything must come to rest. */
+export interface Round {
+  durationMs: number
+  faults: Fault[]
+  bursts: Burst[]
+}
+
+const kinds = Object.keys(faultKinds) as FaultKindName[]
+export const devices = 4
+
+/** What a seed does. @param only numbers of the faults that are kept; all where it is left out */
+export function planOf(seed: number, only?: ReadonlySet<number>): Round[] {
+  const seeded = new Seeded(seed)
+  let number = 0
+  return Array.from({ length: 2 + seeded.below(2) }, () => {
+    const durationMs = 5_000 + seeded.below(40_000)
+    const faults = Array.from({ length: 1 + seeded.below(4) }, () => ({
+      number: number++,
+      kind: seeded.pick(kinds),
+      atMs: durationMs * seeded.uniform(),
+      forMs: 100 * 200 ** seeded.uniform(),
+      seed: seeded.below(2 ** 32),
+    })).filter((fault) => only?.has(fault.number) ?? true)
+    const bursts = Array.from({ length: 10 + seeded.below(10) }, () => ({
+      atMs: durationMs * seeded.uniform(),
+      device: seeded.below(devices),
+      messages: 1 + seeded.below(6),
+    }))
+    return { durationMs, faults, bursts }
+  })
+}

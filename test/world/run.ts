@@ -1,0 +1,83 @@
+// The simulated world: `npm run world -- --help`.
+import { parseArgs } from 'node:util'
+import { Coverage } from './coverage.ts'
+import { type History, runHistory, shrink } from './history.ts'
+
+const help = `npm run world -- [--seconds N | --histories N] [--from SEED] [--json]
+npm run world -- --seed SEED [--only FAULT,…] [--trace]
+npm run world -- --planted-bugs [--json]
+`
+
+const { values } = parseArgs({
+  options: {
+    seconds: { type: 'string' },
+    histories: { type: 'string' },
+    from: { type: 'string', default: '1' },
+    seed: { type: 'string' },
+    only: { type: 'string' },
+    trace: { type: 'boolean', default: false },
+    json: { type: 'boolean', default: false },
+    help: { type: 'boolean', default: false },
+  },
+})
+
+if (values.help) process.stdout.write(help)
+else if (values.seed !== undefined) await replay(Number(values.seed))
+else await explore()
+
+/** One history, to be read. */
+async function replay(seed: number): Promise<void> {
+  const only = values.only?.split(',').filter(Boolean).map(Number)
+  const history = await runHistory(seed, { only, keepTrace: values.trace })
+  for (const line of history.lines ?? []) process.stdout.write(`${line}\n`)
+  process.stdout.write(`${history.events} events, ${history.hash}\n`)
+  report(history)
+  process.exitCode = history.violations.length > 0 ? 1 : 0
+}
+
+/** Seed after seed, for so long or so many. */
+async function explore(): Promise<void> {
+  const limitMs = Number(values.seconds ?? (values.histories ? Infinity : 30)) * 1000
+  const limit = Number(values.histories ?? Infinity)
+  const coverage = new Coverage()
+  const events: number[] = []
+  const faults: number[] = []
+  const failed: History[] = []
+  const began = performance.now()
+  let seed = Number(values.from)
+  while (events.length < limit && performance.now() - began < limitMs) {
+    const history = await runHistory(seed++)
+    events.push(history.events)
+    faults.push(history.faults)
+    coverage.add(history.coverage)
+    if (history.violations.length === 0) continue
+    failed.push(history)
+    report(await shrink(history))
+  }
+  const minutes = (performance.now() - began) / 60_000
+  const result = {
+    histories: events.length,
+    perMinute: Math.round(events.length / minutes),
+    medianEvents: median(events),
+    medianFaults: median(faults),
+    violations: failed.length,
+    coverage: coverage.times,
+  }
+  if (values.json) process.stdout.write(`${JSON.stringify(result)}\n`)
+  else console.log(result)
+  process.exitCode = failed.length > 0 ? 1 : 0
+}
+
+/** What was broken, and the command that breaks it again. */
+function report({ seed, only, violations }: History): void {
+  const [first] = violations
+  if (!first) return
+  const faults = only ? ` --only ${only.length > 0 ? only.join() : ','}` : ''
+  process.stderr.write(`npm run world -- --seed ${seed}${faults} --trace\n`)
+  process.stderr.write(`  ${first.promise}: ${first.text}\n`)
+  if (violations.length > 1) process.stderr.write(`  and ${violations.length - 1} more\n`)
+}
+
+function median(numbers: readonly number[]): number {
+  return [...numbers].sort((a, b) => a - b)[Math.floor(numbers.length / 2)] ?? 0
+}

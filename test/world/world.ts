@@ -1,0 +1,356 @@
+import type { AgentConfig } from '../../agent/config.ts'
+import { decodeSchema } from '../../agent/decode/decode.ts'
+import { outboxSchema } from '../../agent/outbox/outbox.ts'
+import { sourceSchema } from '../../agent/source/source.ts'
+import { uplinkSchema } from '../../agent/uplink/uplink.ts'
+import type { Clock } from '../../shared/ports.ts'
+import { Seeded } from '../support/seeded.ts'
+import { Broker, type BrokerKind } from './broker.ts'
+import { SimulatedCollector } from './collector.ts'
+import { Coverage } from './coverage.ts'
+import type { DiskImage } from './disk.ts'
+import { faultKinds } from './faults.ts'
+import { Gateway } from './gateway.ts'
+import { Machine, Process } from './machine.ts'
+import { Network } from './network.ts'
+import { type Excuses, Oracle, quarantineContent } from './oracle.ts'
+import type { Fault, Round } from './plan.ts'
+import type { StoreImage } from './store.ts'
+import { Timeline } from './timeline.ts'
+import { Trace } from './trace.ts'
+import { WorldLog } from './world-log.ts'
+
+/** 2026-01-01T00:00Z */
+const beginMs = 1_767_225_600_000
+/** In which everything must have come to rest once faults have ended: retries wait a minute at most. */
+const drainMs = 15 * 60_000
+
+/** Everything there is, in one process: an agent or more, a broker, a collector, and what connects them. */
+export class World {
+  readonly timeline: Timeline
+  readonly coverage = new Coverage()
+  readonly trace: Trace
+  readonly oracle: Oracle
+  readonly excuses: Excuses
+  /** Between devices, broker and agents; and between agents and collector. */
+  readonly plant: Network
+  readonly internet: Network
+  readonly broker: Broker
+  gateways: Gateway[]
+  collector: SimulatedCollector
+  readonly #seeded: Seeded
+  readonly #log: WorldLog
+  readonly #config: AgentConfig
+  readonly #clock: Clock
+  #machines = 0
+  #published = [0, 0, 0, 0]
+  readonly #ends = new Set<() => void>()
+
+  constructor(seed: number, options: { keepTrace?: boolean } = {}) {
+    const seeded = new Seeded(seed ^ 0x5eed)
+    this.#seeded = seeded
+    this.timeline = new Timeline(this.#fork())
+    this.trace = new Trace(() => this.timeline.nowMs, { keep: options.keepTrace ?? false })
+    this.#log = new WorldLog(this.trace)
+    this.plant = new Network(this.timeline, this.#fork(), this.coverage)
+    this.internet = new Network(this.timeline, this.#fork(), this.coverage)
+    const kind = makeBrokerKind(seeded)
+    this.#config = makeConfig(seeded, kind)
+    this.excuses = {
+      severalLines: false,
+      forked: false,
+      storeDamaged: false,
+      collectorForgot: false,
+      logDamaged: false,
+      evicts: this.#config.outbox.maxBytes < 2 ** 20,
+      takenAway: new Set(),
+    }
+    this.broker = new Broker({ kind, network: this.plant, trace: this.trace })
+    this.oracle = new Oracle(this.broker, this.excuses)
+    this.#clock = this.#machine('observer').clock(new Process(this.timeline))
+    this.collector = this.#makeCollector()
+    this.gateways = [this.#makeGateway()]
+    this.collector.start()
+    this.gateways[0]!.start()
+  }
+
+  /** A history, up to the first violation. */
+  async run(rounds: readonly Round[]): Promise<void> {
+    for (const round of rounds) {
+      await this.#rage(round)
+      this.#heal()
+      const rested = await this.timeline.run(() => this.#isAtRest(), drainMs)
+      this.trace.say(rested ? 'at rest' : 'not at rest')
+      if (!rested) this.oracle.fail('P8', this.#unrest())
+      if (rested) await this.oracle.check(this.collector, this.gateways, this.#clock)
+      if (this.oracle.violations.length > 0) return
+      // What was cloned has delivered everything and is switched off.
+      for (const gateway of this.gateways.splice(1)) gateway.crash('power cut')
+    }
+  }
+
+  async #rage({ durationMs, faults, bursts }: Round): Promise<void> {
+    let over = false
+    this.timeline.after(durationMs, () => {
+      over = true
+    })
+    for (const { atMs, device, messages } of bursts)
+      this.timeline.after(atMs, () => this.#publish(device, messages))
+    for (const fault of faults) this.timeline.after(fault.atMs, () => this.#strike(fault))
+    let watched = 0
+    await this.timeline.run(() => {
+      if (watched++ % 16 === 0) this.oracle.watch(this.gateways)
+      return over
+    }, durationMs + 1)
+  }
+
+  #strike({ kind, forMs, seed, number }: Fault): void {
+    this.trace.say(`fault ${number}: ${kind} for`, forMs)
+    const end = faultKinds[kind].begin(this, new Seeded(seed))
+    if (!end) return
+    const once = () => {
+      if (!this.#ends.delete(once)) return
+      this.trace.say(`fault ${number} ends`)
+      end()
+    }
+    this.#ends.add(once)
+    this.timeline.after(forMs, once)
+  }
+
+  /** All faults end, everything is switched on, and devices speak once more. */
+  #heal(): void {
+    this.trace.say('healing')
+    for (const end of [...this.#ends]) end()
+    this.plant.heal()
+    this.internet.heal()
+    this.broker.floods = false
+    this.broker.start()
+    this.collector.disk.heal()
+    this.collector.start()
+    for (const gateway of this.gateways) {
+      gateway.store.heal()
+      gateway.start()
+    }
+    for (const device of this.#published.keys()) this.#publish(device, 1)
+  }
+
+  #isAtRest(): boolean {
+    if (!this.broker.isDrained || !this.collector.isOpen) return false
+    return this.gateways.every((gateway) => {
+      if (gateway.requests > 0) return false
+      const status = gateway.status
+      if (!status || status.source.unackedMessages > 0) return false
+      return Object.values(status.lanes).every(({ entries }) => entries === 0)
+    })
+  }
+
+  /** What keeps it from rest. */
+  #unrest(): string {
+    const lines = [
+      `after ${drainMs / 60_000} min`,
+      this.broker.isDrained ? '' : 'the broker holds messages',
+      this.collector.isOpen ? '' : 'the collector is not open',
+    ]
+    for (const { machine, status, requests } of this.gateways) {
+      const lanes = Object.entries(status?.lanes ?? {}).filter(([, { entries }]) => entries > 0)
+      lines.push(
+        status
+          ? `${machine.name}: ${lanes.map(([lane, { sequences }]) => `${sequences} in ${lane}`).join()}, ` +
+              `${status.source.phase}, ${status.source.unackedMessages} unacknowledged, ` +
+              `uplink ${status.uplink.state.phase} ${status.uplink.lastFailure ?? ''}, ${requests} requests`
+          : `${machine.name}: no store`,
+      )
+    }
+    return lines.filter((line) => line !== '').join('; ')
+  }
+
+  /** Unique contents by default, so that what is missing or too many has a name. */
+  #publish(device: number, messages: number): void {
+    if (!this.broker.isUp) return
+    for (let i = 0; i < messages; i++) {
+      this.#published[device]! += 1
+      this.broker.accept(makeMessage(device, this.#published[device]!))
+    }
+  }
+
+  /** The agents' memory of what was delivered is damaged or gone: they may take a repeat for new. */
+  forgetMarks(): void {
+    for (const message of this.broker.inFlight()) message.repeats += 1
+  }
+
+  restoreGateway(gateway: Gateway, image: StoreImage): void {
+    this.coverage.hit('agent image restored')
+    this.excuses.severalLines = true
+    gateway.crash('power cut')
+    this.forgetMarks()
+    const before = this.oracle.undelivered(gateway)
+    gateway.store.restore(image)
+    const after = this.oracle.undelivered(gateway)
+    for (const content of before) if (!after.has(content)) this.excuses.takenAway.add(content)
+    gateway.start()
+  }
+
+  /** The disk of a running gateway is copied into another machine. */
+  clone(): void {
+    if (this.gateways.length > 1) return
+    this.coverage.hit('clone')
+    this.excuses.severalLines = true
+    const [original] = this.gateways
+    const copy = this.#makeGateway()
+    copy.store.restore(original!.store.image())
+    this.oracle.copied(original!, copy)
+    this.gateways.push(copy)
+    copy.start()
+  }
+
+  /** One memory snapshot is resumed on two machines, which throw the same dice from there on. */
+  fork(): void {
+    if (this.gateways.length > 1) return
+    this.coverage.hit('fork')
+    this.excuses.severalLines = true
+    this.excuses.forked = true
+    const [original] = this.gateways
+    original!.crash('killed')
+    const copy = this.#makeGateway()
+    copy.store.restore(original!.store.image())
+    this.oracle.copied(original!, copy)
+    this.gateways.push(copy)
+    const seed = this.#seeded.below(2 ** 32)
+    for (const gateway of this.gateways) gateway.start(seed)
+  }
+
+  restoreCollector(collector: SimulatedCollector, image: DiskImage): void {
+    if (collector !== this.collector) return
+    this.coverage.hit('collector image restored')
+    this.excuses.collectorForgot = true
+    collector.crash('power cut')
+    collector.disk.restore(image)
+    collector.start()
+  }
+
+  moveCollector(): void {
+    this.coverage.hit('collector moved')
+    this.excuses.collectorForgot = true
+    const before = this.collector
+    before.crash('killed')
+    void this.oracle.archive(before, this.#clock)
+    this.collector = this.#makeCollector()
+    this.collector.start()
+  }
+
+  /** A bit of the collector's log is flipped, and it reads it again. */
+  readonly damageLog = (): void => {
+    const { collector } = this
+    const flipped = collector.disk.flip()
+    if (!flipped) return
+    this.trace.say('flipped', `${flipped.path} ${flipped.offset}`)
+    this.excuses.logDamaged = true
+    this.excuses.collectorForgot = true
+    collector.crash('killed')
+    collector.start()
+  }
+
+  #makeGateway(): Gateway {
+    return new Gateway({
+      config: this.#config,
+      machine: this.#machine('gateway'),
+      broker: this.broker,
+      network: this.internet,
+      server: () => this.collector.server,
+      log: this.#log,
+      writeBufferBytes: 4_096,
+      written: (gateway, changes) => this.oracle.written(gateway, changes),
+      died: (gateway, error) => {
+        this.oracle.fail('P7', `${gateway.machine.name} has ended: ${error}`)
+        this.timeline.after(1_000, () => gateway.start())
+      },
+    })
+  }
+
+  #makeCollector(): SimulatedCollector {
+    return new SimulatedCollector({
+      machine: this.#machine('collector'),
+      coverage: this.coverage,
+      log: this.#log,
+      segmentBytes: 8 * 1024,
+      failed: (error) => this.oracle.fail('P7', `the collector: ${error}`),
+    })
+  }
+
+  #machine(role: string): Machine {
+    this.#machines += 1
+    const name = `${role}-${this.#machines}`
+    return new Machine(name, this.timeline, this.#fork(), beginMs)
+  }
+
+  #fork(): Seeded {
+    return new Seeded(this.#seeded.below(2 ** 32))
+  }
+}
+
+function makeBrokerKind(seeded: Seeded): BrokerKind {
+  return {
+    version: seeded.chance(0.3) ? 5 : 4,
+    setsDuplicate: seeded.chance(0.7),
+    reusesIds: seeded.chance(0.3),
+    reorders: seeded.chance(0.2),
+    maxInFlight: seeded.pick([1, 5, 20, 1_000]),
+  }
+}
+
+const decode = decodeSchema.parse([
+  { topic: 'sensors/{device}/{metric}' },
+  { topic: 'multi/{device}', values: 'all', time: 'none' },
+])
+
+function makeConfig(seeded: Seeded, { version }: BrokerKind): AgentConfig {
+  const topics = ['sensors/+/+', 'multi/+']
+  const source = sourceSchema.parse({
+    url: 'mqtt://broker.test',
+    version: version === 5 ? '5' : '3.1.1',
+    receiveMaximum: seeded.pick([3, 20, 20_000]),
+    maxUnackedMessages: seeded.pick([3, 50, 20_000]),
+    maxGroupMessages: seeded.pick([2, 10, 10_000]),
+    linger: seeded.pick(['0ms', '0ms', '20ms']),
+  })
+  return Object.freeze({
+    agent: 'gw-001',
+    data: '',
+    source: { ...source, topics },
+    decode,
+    filter: [],
+    outbox: { ...outboxSchema.parse({}), ...(seeded.chance(0.15) && { maxBytes: 2_000 }) },
+    uplink: uplinkSchema.parse({
+      url: 'http://collector.test',
+      compression: 'none',
+      retry: { base: seeded.pick(['1s', '20s']), max: '60s' },
+      batch: {
+        maxReadings: seeded.pick([1, 3, 20, 1_000]),
+        maxAge: seeded.pick(['0ms', '200ms', '2s']),
+      },
+    }),
+  })
+}
+
+/** By device: one value, several values, something broken now and then, QoS 0. */
+function makeMessage(device: number, number: number) {
+  const name = `d${device}`
+  if (device === 1) {
+    const payload = Buffer.from(`{"a":${number},"b":{"c":${number}}}`)
+    const contents = [`${name}/a=${number}`, `${name}/b.c=${number}`]
+    return { device: name, topic: `multi/${name}`, payload, qos: 1 as const, contents }
+  }
+  const topic = `sensors/${name}/v`
+  if (device === 2 && number % 3 === 0) {
+    const payload = Buffer.from(`broken ${number}`)
+    const contents = [quarantineContent(topic, payload)]
+    return { device: name, topic, payload, qos: 1 as const, contents }
+  }
+  return {
+    device: name,
+    topic,
+    payload: Buffer.from(`{"v":${number}}`),
+    qos: device === 3 ? (0 as const) : (1 as const),
+    contents: [`${name}/v=${number}`],
+  }
+}
