@@ -1,24 +1,34 @@
-// Runs one suite with Node's test runner: `node test/run.ts <suite> [file …]`.
+// Runs one suite with Node's test runner: `node test/run.ts <suite> [--full] [file …]`.
+// `--full` takes as long as it takes: more kills, more power cuts.
 import { spawnSync } from 'node:child_process'
 import { globSync } from 'node:fs'
 
-const suites: Record<string, string[]> = {
-  unit: ['agent', 'collector', 'shared', 'firmware-sim', 'contract'],
-  process: ['process'],
+const suites: Record<string, { folders: string[]; options?: string[] }> = {
+  unit: { folders: ['agent', 'collector', 'shared', 'firmware-sim', 'contract'] },
+  // One after the other: they measure time, and several of them fill both cores.
+  process: { folders: ['process'], options: ['--test-concurrency=1'] },
 }
-const [suite = 'unit', ...named] = process.argv.slice(2)
-const folders = suites[suite]
-if (!folders) {
-  process.stderr.write(`no suite "${suite}": one of ${Object.keys(suites).join(', ')}\n`)
+const args = process.argv.slice(2)
+const full = args.includes('--full')
+const [name = 'unit', ...named] = args.filter((arg) => arg !== '--full')
+const suite = suites[name]
+if (!suite) {
+  process.stderr.write(`no suite "${name}": one of ${Object.keys(suites).join(', ')}\n`)
   process.exit(2)
 }
 const files =
   named.length > 0
     ? named
-    : folders.flatMap((folder) => globSync(`test/${folder}/**/*.test.ts`)).sort()
+    : suite.folders.flatMap((folder) => globSync(`test/${folder}/**/*.test.ts`)).sort()
 const { status } = spawnSync(
   process.execPath,
-  ['--test', '--test-timeout=300000', '--test-reporter=spec', ...files],
-  { stdio: 'inherit' },
+  [
+    '--test',
+    `--test-timeout=${full ? 3_600_000 : 300_000}`,
+    '--test-reporter=spec',
+    ...(suite.options ?? []),
+    ...files,
+  ],
+  { stdio: 'inherit', env: { ...process.env, ...(full && { HEADGATE_FULL: '1' }) } },
 )
 process.exit(status ?? 1)

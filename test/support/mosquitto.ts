@@ -4,6 +4,7 @@ import { readFile, writeFile } from 'node:fs/promises'
 import { connect } from 'node:net'
 import { join } from 'node:path'
 import type { TestContext } from 'node:test'
+import { cleanUp } from './clean-up.ts'
 import { freePort } from './free-port.ts'
 import { needs } from './needs.ts'
 import { temporaryDirectory } from './temporary.ts'
@@ -15,6 +16,17 @@ export interface MosquittoOptions {
   /** Users with their passwords; without any, everybody may come in. */
   users?: Record<string, string>
 }
+
+/** Without these mosquitto keeps 1,000 messages for an agent that is away, and drops the rest unsaid. */
+export const keepsQueue = ['max_queued_messages 0', 'max_inflight_messages 1000']
+/** And over its own end: it saves what has changed before it waits for more. */
+export const keepsOverKill = [
+  ...keepsQueue,
+  'persistence true',
+  'persistence_location %d/',
+  'autosave_on_changes true',
+  'autosave_interval 1',
+]
 
 /** A real mosquitto on a free port of loopback, with its folder, gone when the test ends. */
 export class Mosquitto {
@@ -55,7 +67,7 @@ export class Mosquitto {
       lines.push(`password_file ${file}`)
     }
     await writeFile(mosquitto.#configuration, `${lines.join('\n')}\n`)
-    t.after(() => mosquitto.kill())
+    cleanUp(t, () => mosquitto.kill())
     await mosquitto.up()
     return mosquitto
   }
