@@ -4,13 +4,14 @@ import type { Command } from 'commander'
 import { stopSignal } from '../shared/command.ts'
 import { ask } from '../shared/control.ts'
 import { UserError } from '../shared/failure.ts'
-import { makeLogger } from '../shared/log.ts'
+import { type Logger, makeLogger } from '../shared/log.ts'
+import type { Store } from '../shared/ports.ts'
 import { bootId, systemClock, systemRandom } from '../shared/system.ts'
 import { Agent } from './agent.ts'
 import { type AgentConfig, agentWarnings, describeAgent, loadAgentConfig } from './config.ts'
 import { openControl } from './control.ts'
 import { openMetrics } from './metrics.ts'
-import { openLevel } from './outbox/level.ts'
+import { openHealed } from './outbox/heal.ts'
 import { registerOutbox } from './outbox-command.ts'
 import { openReserve } from './reserve.ts'
 import { openDialer } from './source/dial.ts'
@@ -100,7 +101,7 @@ async function run(file: string): Promise<void> {
     clock: systemClock,
     random: systemRandom,
     boot: bootId(),
-    openStore: () => openLevel(join(data, 'outbox')),
+    openStore: () => openStore(data, log),
     reserve: openReserve(join(data, 'reserve'), config.outbox.reserve),
     dialer: openDialer(config.source),
     openUplink: () => openHttpLink(config.uplink),
@@ -124,6 +125,13 @@ async function run(file: string): Promise<void> {
     await running
   }
   log.info('agent has stopped')
+}
+
+async function openStore(data: string, log: Logger): Promise<Store> {
+  const stamp = new Date().toISOString().replaceAll(':', '-')
+  const { store, report } = await openHealed(join(data, 'outbox'), join(data, 'damaged'), stamp)
+  for (const line of report) log.error(line)
+  return store
 }
 
 async function makeDataFolder({ data }: AgentConfig): Promise<string> {

@@ -15,13 +15,17 @@ export class OutboxFailure extends CodedFailure<OutboxFailureCode> {
 
   /** Something on the way down said that the disk is full. */
   get diskFull(): boolean {
+    return this.#says(/ENOSPC|No space left on device/)
+  }
+
+  /** LevelDB found its own files damaged. */
+  get corrupt(): boolean {
+    return this.#says(/LEVEL_CORRUPTION|Corruption|CURRENT file|does not exist|not an sstable/i)
+  }
+
+  #says(pattern: RegExp): boolean {
     for (let error: unknown = this; error instanceof Error; error = error.cause)
-      if (
-        /ENOSPC|No space left on device/.test(
-          `${(error as { code?: string }).code} ${error.message}`,
-        )
-      )
-        return true
+      if (pattern.test(`${(error as { code?: string }).code} ${error.message}`)) return true
     return false
   }
 }

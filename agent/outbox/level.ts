@@ -11,6 +11,8 @@ export async function openLevel(directory: string): Promise<Store> {
     // What is in flight is bounded by the outbox; a small cache suits a gateway.
     cacheSize: 2 * 1024 * 1024,
     writeBufferSize: 4 * 1024 * 1024,
+    // Blocks are compact already; and files without compression can be read when LevelDB will not.
+    compression: false,
   })
   try {
     await level.open()
