@@ -1,13 +1,14 @@
-import { existsSync } from 'node:fs'
-import { join } from 'node:path'
+import { existsSync, readdirSync } from 'node:fs'
+import { dirname, join } from 'node:path'
 import type { Command } from 'commander'
 import { decodeItem, type Item } from '../shared/batch.ts'
 import { UserError } from '../shared/failure.ts'
 import { imbalance } from '../shared/ledger.ts'
 import type { Store } from '../shared/ports.ts'
-import { lanes, qualityText } from '../shared/reading.ts'
+import { type Lane, lanes, qualityText } from '../shared/reading.ts'
 import { systemClock, systemRandom } from '../shared/system.ts'
 import { decodeEntry } from './outbox/entry.ts'
+import { openHealed } from './outbox/heal.ts'
 import { entryRange, parseEntryKey } from './outbox/key.ts'
 import { openLevel } from './outbox/level.ts'
 import { recover } from './outbox/recovery.ts'
@@ -17,38 +18,79 @@ interface Options {
   json?: boolean
 }
 
-/** Adds `headgate outbox ls|verify|cat`, which look into a stopped agent's store and change nothing of ours in it. */
+/** Adds `headgate outbox …`, for a stopped agent's store. Only `repair` changes anything of ours in it. */
 export function registerOutbox(command: Command): void {
   const add = (
     name: string,
     about: string,
     work: (store: Store, options: Options) => Promise<void>,
   ) =>
-    command
-      .command(name)
-      .description(about)
-      .requiredOption('--data <dir>', "a stopped agent's data folder, or the folder of an `up`")
-      .option('--json', 'print JSON')
-      .addHelpText('after', `\nExample:\n  headgate outbox ${name} --data ./var/gw-001`)
-      .action(async (options: Options) => {
-        const store = await openLevel(outboxFolder(options.data))
-        try {
-          await work(store, options)
-        } finally {
-          await store.close()
-        }
-      })
+    subcommand(command, name, about).action(async (options: Options) => {
+      const store = await openLevel(outboxFolder(options.data))
+      try {
+        await work(store, options)
+      } finally {
+        await store.close()
+      }
+    })
   add('ls', 'what waits in each lane, and the ledger', list)
   add('verify', 'check every entry; exit code 1 when something is damaged', verify)
   add('cat', 'print what waits, in order of delivery', cat)
+  add('export', 'print the readings that wait as CSV, or with --json as JSON lines', exportReadings)
+  subcommand(
+    command,
+    'repair',
+    'set damaged files aside, keep what is whole, declare the rest',
+  ).action(repair)
+}
+
+function subcommand(command: Command, name: string, about: string): Command {
+  return command
+    .command(name)
+    .description(about)
+    .requiredOption('--data <dir>', "a stopped agent's data folder, or the folder of an `up`")
+    .option('--json', 'print JSON')
+    .addHelpText('after', `\nExample:\n  headgate outbox ${name} --data ./var/gw-001`)
 }
 
 function outboxFolder(data: string): string {
   for (const folder of [join(data, 'outbox'), join(data, 'agent', 'outbox')])
-    if (existsSync(join(folder, 'CURRENT'))) return folder
+    if (existsSync(folder) && readdirSync(folder).length > 0) return folder
   throw new UserError(
     `${data}: holds no outbox: name the agent's data folder (\`data\` in agent.yaml)`,
   )
+}
+
+/** What the agent does at its start, without the agent. */
+async function repair({ data, json }: Options): Promise<void> {
+  const folder = outboxFolder(data)
+  const stamp = new Date().toISOString().replaceAll(':', '-')
+  const { store, report } = await openHealed(folder, join(dirname(folder), 'damaged'), stamp)
+  try {
+    const { damage, repairs } = await recover(store, systemRandom, systemClock.wallMs())
+    if (repairs.length > 0) await store.write(repairs, { sync: true })
+    const lines = [...report, ...damage]
+    if (json) print(JSON.stringify({ repaired: lines }))
+    else for (const line of lines.length > 0 ? lines : ['nothing to repair']) print(line)
+  } finally {
+    await store.close()
+  }
+}
+
+async function exportReadings(store: Store, { json }: Options): Promise<void> {
+  if (!json) print('lane,sequence,device,metric,time,value,quality')
+  for await (const { lane, sequence, row } of entries(store)) {
+    if (row.device === undefined) continue
+    const { device, metric, time, value, quality } = row
+    if (json) print(JSON.stringify({ lane, sequence, ...row }))
+    else print([lane, sequence, device, metric, time, value, quality].map(csvCell).join(','))
+  }
+}
+
+/** RFC 4180. */
+function csvCell(value: unknown): string {
+  const text = value === null ? '' : String(value)
+  return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text
 }
 
 async function list(store: Store, { json }: Options): Promise<void> {
@@ -85,6 +127,16 @@ async function verify(store: Store, { json }: Options): Promise<void> {
 }
 
 async function cat(store: Store, { json }: Options): Promise<void> {
+  for await (const { lane, sequence, row } of entries(store)) {
+    const { count: _, ...content } = row
+    const numbered = { lane, sequence, ...content }
+    print(json ? JSON.stringify(numbered) : Object.values(numbered).join(' '))
+  }
+}
+
+type Row = Record<string, unknown> & { count?: number }
+
+async function* entries(store: Store): AsyncIterable<{ lane: Lane; sequence: number; row: Row }> {
   for (const lane of lanes)
     for await (const { key, value } of store.read(entryRange(lane))) {
       const place = parseEntryKey(key)
@@ -92,15 +144,13 @@ async function cat(store: Store, { json }: Options): Promise<void> {
       if (!place || !entry) continue
       let sequence = place.first
       for (const row of rows(decodeItem(entry.item))) {
-        const { count = 1, ...content } = row
-        const numbered = { lane, sequence, ...content }
-        print(json ? JSON.stringify(numbered) : Object.values(numbered).join(' '))
-        sequence += count
+        yield { lane, sequence, row }
+        sequence += row.count ?? 1
       }
     }
 }
 
-function* rows(item: Item): Iterable<Record<string, unknown> & { count?: number }> {
+function* rows(item: Item): Iterable<Row> {
   if (item.kind === 'gap') {
     yield { gap: item.reason, sequences: item.count, count: item.count }
     return
