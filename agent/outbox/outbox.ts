@@ -431,7 +431,16 @@ export class Outbox implements StateReader, AsyncDisposable {
         ? { ordinal: cut.incarnation.ordinal, last: cut.first - 1, after: cut.before }
         : endOf(cut.incarnation.predecessor, where.incarnation, cut.lane)
       const count = end ? end.last - where.held : 0
-      if (!end || count <= 0 || !this.#incarnations.has(end.ordinal)) return 0
+      if (!end || count <= 0) return 0
+      // A predecessor that was delivered may be forgotten here; its name is enough to declare it.
+      const revived: Incarnation | undefined = this.#incarnations.has(end.ordinal)
+        ? undefined
+        : {
+            ordinal: end.ordinal,
+            id: where.incarnation,
+            boot: new Uint8Array(16),
+            predecessor: undefined,
+          }
       const key = entryKey(cut.lane, end.ordinal, where.held + 1)
       const gap = describeGap('released', count, end.after, [])
       const entry = gapEntry(gap, where.chain, this.#clock.wallMs())
@@ -440,6 +449,7 @@ export class Outbox implements StateReader, AsyncDisposable {
       totals.gaps += count
       await this.#write(
         [
+          ...(revived ? [putIncarnation(revived)] : []),
           { key, value: encodeEntry(key, entry) },
           putPosition(positionKey(end.ordinal, cut.lane), position),
           this.#putTotals(totals, 0),
@@ -447,7 +457,9 @@ export class Outbox implements StateReader, AsyncDisposable {
         true,
       )
       this.#totals = totals
+      if (revived) this.#incarnations.set(revived.ordinal, revived)
       laneOf(this.#delivered, end.ordinal)[cut.lane] = position
+      laneOf(this.#numbered, end.ordinal)[cut.lane] = { sequence: end.last, chain: end.after }
       addToStock(this.#stock[cut.lane], entry)
       this.#head[cut.lane] = { ordinal: end.ordinal, first: where.held + 1 }
       this.#unpin(cut.lane)

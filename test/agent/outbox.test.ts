@@ -276,6 +276,31 @@ test('what the collector no longer holds is declared released, and delivery goes
   assert.deepEqual(values(again), [5, 6])
 })
 
+test('what the collector asks for of a forgotten incarnation is declared too', async (t) => {
+  const directory = await temporaryDirectory(t)
+  // Each start numbers under a new incarnation; one whose successor is delivered is forgotten.
+  for (const value of [1, 2, 3, 4]) {
+    await using outbox = await openOutbox(directory)
+    await outbox.commit(groupOf(readings(1, value)))
+    if (value < 4) await outbox.release((await outbox.cut('bulk', wholeLane))!)
+  }
+  await using outbox = await openOutbox(directory)
+  const asked: number[] = []
+  for (let depth = 0; depth < 3; depth++) {
+    const cut = (await outbox.cut('bulk', wholeLane))!
+    const incarnation = cut.incarnation.predecessor?.id
+    if (!incarnation) break
+    asked.push(await outbox.declareReleased(cut, { incarnation, held: 0, chain: chainStart }))
+  }
+  assert.deepEqual(asked, [1, 1])
+  for (const sequences of [1, 1, 1]) {
+    const cut = (await outbox.cut('bulk', wholeLane))!
+    assert.deepEqual([cut.first, cut.last], [1, sequences])
+    await outbox.release(cut)
+  }
+  assert.equal(await outbox.cut('bulk', wholeLane), undefined)
+})
+
 test('a fork moves what is not delivered to a new incarnation, whole and in order', async (t) => {
   await using outbox = await openOutbox(await temporaryDirectory(t))
   await outbox.commit(groupOf(readings(3)))
