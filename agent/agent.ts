@@ -3,6 +3,7 @@ import type { Ledger } from '../shared/ledger.ts'
 import type { Logger } from '../shared/log.ts'
 import type { Clock, HttpLink, Random, Store } from '../shared/ports.ts'
 import { type AdmittedReading, type Lane, lanes } from '../shared/reading.ts'
+import { ClockWatch } from './clock-watch.ts'
 import type { AgentConfig } from './config.ts'
 import { Decoder } from './decode/decode.ts'
 import { type Filter, type Judgement, passingFilter } from './filter/filter.ts'
@@ -148,6 +149,7 @@ class Pipeline implements AsyncDisposable {
   readonly #link: HttpLink
   readonly #taps: ReadonlySet<Tap>
   readonly #clock: Clock
+  readonly #clockWatch: ClockWatch
   readonly #reserve: Reserve
   readonly #log: Logger
   #committing: Promise<void> = Promise.resolve()
@@ -162,6 +164,7 @@ class Pipeline implements AsyncDisposable {
     link: HttpLink
     taps: ReadonlySet<Tap>
     clock: Clock
+    clockWatch: ClockWatch
     reserve: Reserve
     log: Logger
   }) {
@@ -174,6 +177,7 @@ class Pipeline implements AsyncDisposable {
     this.#link = parts.link
     this.#taps = parts.taps
     this.#clock = parts.clock
+    this.#clockWatch = parts.clockWatch
     this.#reserve = parts.reserve
     this.#log = parts.log
   }
@@ -213,6 +217,7 @@ class Pipeline implements AsyncDisposable {
         link,
         taps,
         clock,
+        clockWatch: new ClockWatch(clock, boot),
         reserve: ports.reserve,
         log,
       })
@@ -279,13 +284,17 @@ class Pipeline implements AsyncDisposable {
       (sum, { qos }, index) => sum + (qos === 0 ? (decoded.counts[index] ?? 0) : 0),
       0,
     )
-    await this.#commit(judgement, {
-      rejects: decoded.rejects,
-      state: [...decoded.state, ...this.#marks.commitChanges(group, decoded.counts)],
-      received: decoded.readings.length + decoded.rejects.length + deduplicated,
-      receivedQos0,
-      deduplicated,
-    })
+    const records = [...judgement.records, ...this.#clockWatch.news()]
+    await this.#commit(
+      { ...judgement, records },
+      {
+        rejects: decoded.rejects,
+        state: [...decoded.state, ...this.#marks.commitChanges(group, decoded.counts)],
+        received: decoded.readings.length + decoded.rejects.length + deduplicated,
+        receivedQos0,
+        deduplicated,
+      },
+    )
     for (const { topic, payload } of decoded.publish) this.#source.publish(topic, payload)
     for (const tap of this.#taps) tap(group.messages, decoded.readings)
   }

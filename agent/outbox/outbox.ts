@@ -74,7 +74,7 @@ const storeFormat = 1
 /** Everything that became of one group of messages: one atomic synced write. */
 export interface CommitGroup {
   admitted: readonly Admission[]
-  /** Alerts, into the urgent lane. */
+  /** Alerts and clock records, into the urgent lane. */
   records: readonly LaneRecord[]
   rejects: readonly QuarantinedMessage[]
   state: readonly StateChange[]
@@ -102,6 +102,10 @@ export interface Cut {
   bytes: number
   /** Readings that turn from `buffered` to `forwarded` when this is released. */
   received: number
+  /** Readings that the filter made itself. */
+  derived: number
+  /** Alerts, clock records, quarantined messages. */
+  records: number
   /** Wall time of the oldest commit in it, ms. */
   oldestMs: number
   /** The cut ends inside a gap, where the running hash is not known here. */
@@ -244,9 +248,10 @@ export class Outbox implements StateReader, AsyncDisposable {
       totals.ledger.quarantined += group.rejects.length
       totals.ledger.buffered += counts.held
       totals.receivedQos0 += counts.receivedQos0
-      totals.derivedAdmitted +=
-        group.records.length +
-        group.admitted.reduce((sum, { derived }) => sum + (derived ? 1 : 0), 0)
+      totals.derivedAdmitted += group.admitted.reduce(
+        (sum, { derived }) => sum + (derived ? 1 : 0),
+        0,
+      )
       await this.#write([...draft.changes, this.#putTotals(totals, draft.received)], true)
       this.#totals = totals
       this.#keep(draft)
@@ -299,6 +304,8 @@ export class Outbox implements StateReader, AsyncDisposable {
         cut.items.push({ bytes: taken.item, count: taken.count, gap: entry.kind === 'gap' })
         cut.bytes += taken.item.length
         cut.received += taken.received
+        if (entry.kind === 'records') cut.records += taken.count
+        else if (entry.kind === 'readings') cut.derived += taken.count - taken.received
         cut.changes.push({ key: key.slice(), value: undefined })
         cut.entries += 1
         cut.storedBytes += entry.item.length
@@ -343,9 +350,9 @@ export class Outbox implements StateReader, AsyncDisposable {
       const { lane, incarnation } = cut
       const totals = structuredClone(this.#totals)
       totals.ledger.forwarded += cut.received
-      const others = cut.last - cut.first + 1 - cut.received
-      if (lane === 'quarantine') totals.quarantineForwarded += others
-      else totals.derivedForwarded += others
+      totals.derivedForwarded += cut.derived
+      if (lane === 'quarantine') totals.quarantineForwarded += cut.records
+      else totals.recordsForwarded += cut.records
       if (options.wireBytes)
         totals.wire = countWire(totals.wire, options.wireBytes, isoTime(this.#clock.wallMs()))
       const position = { sequence: cut.last, chain: cut.after }
@@ -607,6 +614,8 @@ export class Outbox implements StateReader, AsyncDisposable {
       items: [],
       bytes: 0,
       received: 0,
+      derived: 0,
+      records: 0,
       oldestMs: entry.committedMs,
       endsInGap: false,
       more: false,

@@ -6,9 +6,11 @@ export interface Totals {
   ledger: Ledger
   /** Of `received`, those that came at QoS 0: outside P1. */
   receivedQos0: number
-  /** Readings and records that the filter made (aggregates, alerts), admitted and delivered. */
+  /** Readings that the filter made (aggregates), admitted and delivered. */
   derivedAdmitted: number
   derivedForwarded: number
+  /** Alerts and clock records delivered. */
+  recordsForwarded: number
   /** Quarantined messages and refused readings delivered in the quarantine lane. */
   quarantineForwarded: number
   /** Sequences declared as gaps. */
@@ -23,6 +25,7 @@ export function emptyTotals(): Totals {
     receivedQos0: 0,
     derivedAdmitted: 0,
     derivedForwarded: 0,
+    recordsForwarded: 0,
     quarantineForwarded: 0,
     gaps: 0,
     wire: { day: '', dayBytes: 0, month: '', monthBytes: 0 },
