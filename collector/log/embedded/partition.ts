@@ -82,7 +82,7 @@ export class Partition implements PartitionView {
   /** Returns a recovered partition or throws. @throws LogFailure LOG_NEWER */
   static async open(options: PartitionOptions): Promise<Partition> {
     const { disk, directory, logger } = options
-    await disk.makeDirectory(directory)
+    await makeFolder(disk, directory)
     const recovered = await recover(disk, directory)
     if (recovered.cutBytes > 0)
       logger.info({ bytes: recovered.cutBytes }, 'cut what a crash had left at the end of the log')
@@ -347,6 +347,15 @@ async function reopen(
 ): Promise<Active> {
   const file = await disk.open(segmentPath(directory, active.segment.number), 'write')
   return { ...active, file }
+}
+
+/** Makes the folder and what is above it durable: a segment is lost with the name of a folder on its path. */
+async function makeFolder(disk: Disk, directory: string): Promise<void> {
+  await disk.makeDirectory(directory)
+  for (let end = directory.length; end > 0; ) {
+    end = Math.max(0, directory.lastIndexOf('/', end - 1))
+    await disk.syncDirectory(directory.slice(0, end))
+  }
 }
 
 /** Makes a segment; it is durable, name and all, before anything is written into it. */
