@@ -1,0 +1,42 @@
+import type { AdmittedReading } from '../../../shared/reading.ts'
+
+/** Where decisions about readings go, in the order in which they fall. */
+export interface Decisions {
+  /** The reading goes on. `held` when this is decided only behind its own turn. */
+  keep(reading: AdmittedReading, held: boolean): void
+  /**
+   * What a consumer reconstructs stands in for the reading.
+   *
+   * @param node that the reading could be added to what was kept without spoiling what lies before it:
+   *   everything between the last kept reading and this one is as well reconstructed from these two
+   */
+  drop(reading: AdmittedReading, node: boolean): void
+}
+
+/** Keeps so few readings of one series that the others can be reconstructed from them within a bound. */
+export interface Segmenter {
+  /** Readings that wait for a decision. */
+  readonly held: number
+  /** The one that waits longest. */
+  readonly oldest: AdmittedReading | undefined
+  /** A reading that is kept without our doing: the next segment begins with it. */
+  begin(reading: AdmittedReading): void
+  /** Takes the next reading; `whole` keeps it, whatever it is. */
+  take(reading: AdmittedReading, whole: boolean, out: Decisions): void
+  /** Keeps the oldest held reading; those behind it are considered anew from there. */
+  advance(out: Decisions): void
+  /** Decides everything held, the newest is kept; the next reading is kept too, since it is the first again. */
+  release(out: Decisions): void
+  /** Keeps everything held; the next segment begins with the newest. */
+  spill(out: Decisions): void
+  /** Calls back with each held reading, oldest first. */
+  eachHeld(visit: (reading: AdmittedReading) => void): void
+}
+
+/** Time from one reading to another, ms; exact to the nanosecond for less than a hundred days. */
+export function elapsedMs(
+  from: { timeMs: number; timeNanos: number },
+  to: { timeMs: number; timeNanos: number },
+): number {
+  return to.timeMs - from.timeMs + (to.timeNanos - from.timeNanos) / 1e6
+}
