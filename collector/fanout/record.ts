@@ -48,7 +48,7 @@ export function recordsOf(stream: Stream, stored: StoredBatch, table: SeriesTabl
   const { agent, lane, arrivedMs } = stored
   const incarnation = Buffer.from(stored.incarnation).toString('hex')
   const records: LogRecord[] = []
-  let offset = stored.offsets[stream].first
+  let offset = stored.feeds[stream].first
   let sequence = header.first
   const place = (fromMs: number, toMs = fromMs): Place => ({
     offset: offset++,

@@ -1,17 +1,9 @@
-import {
-  type BatchHeader,
-  decodeBatch,
-  type Encoding,
-  encodings,
-  inflate,
-  inspectBatch,
-  WireFailure,
-} from '../../shared/batch.ts'
+import { type BatchHeader, type Encoding, encodings, WireFailure } from '../../shared/batch.ts'
 import { BoundedMap } from '../../shared/bounded-map.ts'
 import { chainToBytes } from '../../shared/chain.ts'
 import type { Logger } from '../../shared/log.ts'
 import type { Clock, HttpAnswer } from '../../shared/ports.ts'
-import type { Stream } from '../../shared/reading.ts'
+import { type Stream, streams } from '../../shared/reading.ts'
 import {
   type Alarm,
   type AppendAnswer,
@@ -19,16 +11,13 @@ import {
   type LogEngine,
   LogFailure,
   perStream,
-  streamOfRecord,
 } from '../log/engine.ts'
+import { type EntryLimits, readEntry } from './entry.ts'
 
-export interface IngestOptions {
+export interface IngestOptions extends EntryLimits {
   log: LogEngine
   clock: Clock
   logger: Logger
-  /** Bytes of a body as sent, and inflated. */
-  maxBodyBytes: number
-  maxInflatedBytes: number
 }
 
 /** What ingest has done since the start, for the metrics. */
@@ -42,8 +31,6 @@ export interface IngestCounts {
 }
 
 const statusOf = { accepted: 200, duplicate: 200, hole: 409, fork: 409 } as const
-/** An agent's name as a frame can keep it, bytes of UTF-8. */
-const maxAgentBytes = 255
 const retryAfterDiskS = 5
 /** The same alarm of the same agent is logged again only after this. */
 const alarmQuietMs = 60_000
@@ -72,7 +59,8 @@ export class Ingest {
     const refusal = refuseHeaders(headers)
     if (refusal) return this.#malformed(refusal)
     try {
-      const entry = this.#check(encodingOf(headers)!, body)
+      const arrivedMs = this.#options.clock.wallMs()
+      const entry = readEntry(body, encodingOf(headers)!, { ...this.#options, arrivedMs })
       const answer = await this.#options.log.append(entry)
       this.#count(entry, answer)
       return json(statusOf[answer.code], describe(answer))
@@ -91,52 +79,18 @@ export class Ingest {
     }
   }
 
-  #check(encoding: Encoding, body: Uint8Array): Entry {
-    const { maxBodyBytes, maxInflatedBytes, clock } = this.#options
-    if (body.length > maxBodyBytes)
-      throw new WireFailure('WIRE_TOO_LARGE', `over ${maxBodyBytes} bytes`)
-    const bytes = inflate(body, encoding, maxInflatedBytes)
-    const { header, items } = inspectBatch(bytes)
-    if (header.agent === '' || Buffer.byteLength(header.agent) > maxAgentBytes)
-      throw new WireFailure('WIRE_INVALID', `an agent's name has 1 to ${maxAgentBytes} bytes`)
-
-    const counts = perStream(() => 0)
-    const arrivedMs = clock.wallMs()
-    let fromMs = Number.POSITIVE_INFINITY
-    let toMs = Number.NEGATIVE_INFINITY
-    const span = (from: number, to: number) => {
-      fromMs = Math.min(fromMs, from)
-      toMs = Math.max(toMs, to)
-    }
-    for (const item of items) {
-      span(item.fromMs ?? arrivedMs, item.toMs ?? arrivedMs)
-      if (item.kind === 'readings') counts.readings += item.count
-      else if (item.kind === 'gap') counts.gaps += 1
-    }
-    if (items.some(({ kind }) => kind === 'records')) {
-      countRecords(bytes, counts)
-      span(arrivedMs, arrivedMs) // Alerts have no time but that of their arrival.
-    }
-    if (header.ledger) {
-      counts.ledger += 1
-      span(header.sentMs, header.sentMs)
-    }
-    return { header, counts, fromMs, toMs, encoding, body, arrivedMs }
-  }
-
   #malformed(answer: HttpAnswer): HttpAnswer {
     this.counts.answers.malformed += 1
     return answer
   }
 
-  #count({ header, counts, body }: Entry, answer: AppendAnswer): void {
+  #count({ header, feeds, body }: Entry, answer: AppendAnswer): void {
     this.counts.answers[answer.code] += 1
     const { agent, lane, first, last } = header
     const incarnation = hex(header.incarnation)
     const { logger } = this.#options
     if (answer.code === 'accepted') {
-      for (const [stream, count] of Object.entries(counts) as [Stream, number][])
-        this.counts.records[stream] += count
+      for (const stream of streams) this.counts.records[stream] += feeds[stream].count
       this.counts.bytes += body.length
       for (const alarm of answer.alarms) {
         this.counts.alarms[alarm] += 1
@@ -163,13 +117,6 @@ const alarmTexts: Record<Alarm, string> = {
   clone: 'two incarnations of one agent send at the same time: does the gateway run twice?',
   restored: 'an agent went back to an older incarnation: was its disk put back from an image?',
   unchained: 'a known agent names no predecessor: was its data folder wiped?',
-}
-
-function countRecords(bytes: Uint8Array, counts: Record<Stream, number>): void {
-  for (const item of decodeBatch(bytes).items) {
-    if (item.kind !== 'records') continue
-    for (const { type } of item.records) counts[streamOfRecord[type]] += 1
-  }
 }
 
 function refuseHeaders(headers: Readonly<Record<string, string>>): HttpAnswer | undefined {

@@ -41,16 +41,28 @@ export interface LogEngine extends AsyncDisposable {
 /** A batch on its way into the log. */
 export interface Entry {
   header: BatchHeader
-  /** How many records each stream gets from it. */
-  counts: Record<Stream, number>
-  /** Earliest and latest time of what is in it, ms. */
-  fromMs: number
-  toMs: number
+  /** What each stream gets from it. */
+  feeds: Record<Stream, Feed>
   encoding: Encoding
   /** As received; the engine keeps it until the answer, so it must not be changed. */
   body: Uint8Array
   /** Collector's wall time, ms. */
   arrivedMs: number
+}
+
+/** What a stream gets from a batch. */
+export interface Feed {
+  /** Records. */
+  count: number
+  /** Their earliest and latest time, ms; Infinity and −Infinity where there is none. */
+  fromMs: number
+  toMs: number
+}
+
+export const noFeed: Readonly<Feed> = {
+  count: 0,
+  fromMs: Number.POSITIVE_INFINITY,
+  toMs: Number.NEGATIVE_INFINITY,
 }
 
 export interface Held {
@@ -82,7 +94,7 @@ export interface ReadRequest {
   /** First offset wanted, and the first no longer wanted. */
   fromOffset?: number | undefined
   toOffset?: number | undefined
-  /** Batches without anything in [fromMs, toMs) may be left out; what is in a batch is not looked at. */
+  /** Batches with nothing in [fromMs, toMs) are left out; the records of a batch are not looked at. */
   fromMs?: number | undefined
   toMs?: number | undefined
   /** At the end, wait for more. */
@@ -107,11 +119,9 @@ export interface StoredBatch {
   after: Chain
   /** 16 bytes, in a lane's first batch; undefined elsewhere. */
   predecessor: Uint8Array | undefined
-  /** First offset and number of records in each stream. */
-  offsets: Record<Stream, { first: number; count: number }>
+  /** What each stream got from it, and the offset of the first record. */
+  feeds: Record<Stream, Feed & { first: number }>
   arrivedMs: number
-  fromMs: number
-  toMs: number
   encoding: Encoding
   body: Uint8Array
 }
@@ -136,7 +146,7 @@ export interface StreamStatistics {
   /** First offset still there, and the next to be given. Equal when the stream is empty. */
   first: number
   next: number
-  /** Times of the batches that are there; undefined when there is none. */
+  /** Earliest and latest time; undefined when there is none. */
   fromMs: number | undefined
   toMs: number | undefined
 }

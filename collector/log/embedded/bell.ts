@@ -1,8 +1,11 @@
 /** Wakes everybody who waits for the next change. */
 export class Bell {
   readonly #waiting = new Set<() => void>()
+  /** How often it has rung. */
+  rung = 0
 
   ring(): void {
+    this.rung += 1
     const waiting = [...this.#waiting]
     this.#waiting.clear()
     for (const wake of waiting) wake()

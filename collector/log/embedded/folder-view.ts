@@ -30,6 +30,7 @@ export class FolderView implements PartitionView {
   #segments: readonly Segment[] = []
   /** Names and sizes as of the last look. */
   #seen = ''
+  #version = 0
 
   /** @returns undefined when there is no log in the folder */
   static async open(disk: Disk, clock: Clock): Promise<FolderView | undefined> {
@@ -56,19 +57,23 @@ export class FolderView implements PartitionView {
     return statisticsOf(this.#segments)
   }
 
-  async changed(signal: AbortSignal | undefined): Promise<boolean> {
+  get version(): number {
+    return this.#version
+  }
+
+  async changed(seen: number, signal: AbortSignal | undefined): Promise<boolean> {
     for (;;) {
+      if (seen !== this.#version) return true
       await sleep(this.#clock, pollEveryMs, signal).catch(() => {})
       if (signal?.aborted) return false
-      if (await this.#look()) return true
+      await this.#look()
     }
   }
 
-  /** @returns whether anything is new */
-  async #look(): Promise<boolean> {
+  async #look(): Promise<void> {
     const found = await findSegments(this.disk, this.directory)
     const seen = found.map(({ number, size }) => `${number}:${size}`).join()
-    if (seen === this.#seen) return false
+    if (seen === this.#seen) return
     this.#seen = seen
     const known = new Map(this.#segments.map((segment) => [segment.number, segment]))
     const segments: Segment[] = []
@@ -77,7 +82,7 @@ export class FolderView implements PartitionView {
       if (now) segments.push(now)
     }
     this.#segments = segments
-    return true
+    this.#version += 1
   }
 
   /** @returns undefined when it is gone meanwhile */

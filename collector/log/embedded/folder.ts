@@ -88,7 +88,7 @@ export async function scanIndex(
     if (found.kind === 'bad') continue
     const { frame, position } = found
     index ??= SegmentIndex.empty(
-      perStream((stream) => frame.offsets[stream].first),
+      perStream((stream) => frame.feeds[stream].first),
       position,
     )
     index.add(position, frame)

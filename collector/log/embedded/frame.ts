@@ -2,7 +2,7 @@ import crc32c from 'crc-32/crc32c.js'
 import type { Encoding } from '../../../shared/batch.ts'
 import { chainFromBytes, chainToBytes } from '../../../shared/chain.ts'
 import { laneNumber, lanes, type Stream, streams } from '../../../shared/reading.ts'
-import { type Entry, perStream, type StoredBatch } from '../engine.ts'
+import { type Entry, noFeed, perStream, type StoredBatch } from '../engine.ts'
 
 /** A frame as it stands in a segment, without its body. */
 export interface Frame extends Omit<StoredBatch, 'partition' | 'body'> {
@@ -13,11 +13,6 @@ export interface Frame extends Omit<StoredBatch, 'partition' | 'body'> {
   /** Position in the segment where the group begins that was written in one go; all before is durable. */
   group: number
 }
-
-/** Longest head: an agent's name has at most 255 bytes. */
-export const maxHeadLength = 185 + 255
-/** Longest body that a frame can have, bytes. */
-export const maxBodyLength = 64 * 1024 * 1024
 
 /** Marks the frames of one segment: 4 bytes that are known, 4 that nobody outside can guess. */
 export type Mark = Uint8Array
@@ -31,6 +26,16 @@ export function makeMark(secret: Uint8Array): Mark {
   mark.set(secret.subarray(0, 4), 4)
   return mark
 }
+
+const feedsAt = 148
+const feedBytes = 21
+const maxNameLength = 255
+/** Longest body that a frame can have, bytes. */
+const maxBodyLength = 64 * 1024 * 1024
+const minHeadLength = feedsAt + 2
+export const maxHeadLength = minHeadLength + streams.length * feedBytes + maxNameLength
+/** By their numbers: only ever added to. */
+const encodingNumbers: readonly Encoding[] = ['identity', 'gzip', 'zstd']
 
 /**
  * Head of a frame; the body follows it. All numbers are big-endian.
@@ -46,24 +51,28 @@ export function makeMark(secret: Uint8Array): Mark {
  *  26   1  1 when a predecessor is named
  *  27   1  number of streams, 5
  *  28   8  position of its group in the segment
- *  36   8  arrived, ms                         float
- *  44  16  earliest and latest time inside, ms float
- *  60  16  first and last sequence
- *  76  16  running hash before and behind them
- *  92  16  incarnation
- * 108  16  its predecessor, or zeros
- * 124  60  per stream: first offset (8), number of records (4)
- * 184   1  length of the agent's name
- * 185   …  agent's name, UTF-8
+ *  36   8  arrived, ms                               float
+ *  44  16  first and last sequence
+ *  60  16  running hash before and behind them
+ *  76  16  incarnation
+ *  92  16  its predecessor, or zeros
+ * 108  40  first offset per stream
+ * 148   1  number of streams that it feeds, n
+ *     21n  of each: its number (1), records (4), earliest and latest time, ms (floats)
+ *       1  length of the agent's name
+ *       …  agent's name, UTF-8
  * ```
  */
 export function encodeHead(
   entry: Entry,
   place: { mark: Mark; group: number; next: Record<Stream, number> },
 ): Uint8Array {
-  const { header, counts, body } = entry
+  const { header, feeds, body } = entry
   const name = new TextEncoder().encode(header.agent)
-  if (name.length > 255) throw new RangeError(`an agent's name has at most 255 bytes`)
+  if (name.length > maxNameLength)
+    throw new RangeError(`an agent's name has at most ${maxNameLength} bytes`)
+  const fed = streams.filter((stream) => feeds[stream].count > 0)
+  const nameAt = minHeadLength + fed.length * feedBytes
   const head = new Uint8Array(nameAt + name.length)
   const view = new DataView(head.buffer)
   head.set(place.mark)
@@ -76,27 +85,27 @@ export function encodeHead(
   view.setUint8(27, streams.length)
   setUint64(view, 28, place.group)
   view.setFloat64(36, entry.arrivedMs)
-  view.setFloat64(44, entry.fromMs)
-  view.setFloat64(52, entry.toMs)
-  setUint64(view, 60, header.first)
-  setUint64(view, 68, header.last)
-  head.set(chainToBytes(header.before), 76)
-  head.set(chainToBytes(header.after), 84)
-  head.set(header.incarnation, 92)
-  if (header.predecessor) head.set(header.predecessor.incarnation, 108)
-  streams.forEach((stream, index) => {
-    setUint64(view, 124 + index * 12, place.next[stream])
-    view.setUint32(132 + index * 12, counts[stream])
-  })
+  setUint64(view, 44, header.first)
+  setUint64(view, 52, header.last)
+  head.set(chainToBytes(header.before), 60)
+  head.set(chainToBytes(header.after), 68)
+  head.set(header.incarnation, 76)
+  if (header.predecessor) head.set(header.predecessor.incarnation, 92)
+  for (const [i, stream] of streams.entries()) setUint64(view, 108 + i * 8, place.next[stream])
+  view.setUint8(feedsAt, fed.length)
+  for (const [i, stream] of fed.entries()) {
+    const at = feedsAt + 1 + i * feedBytes
+    const { count, fromMs, toMs } = feeds[stream]
+    view.setUint8(at, streams.indexOf(stream))
+    view.setUint32(at + 1, count)
+    view.setFloat64(at + 5, fromMs)
+    view.setFloat64(at + 13, toMs)
+  }
   view.setUint8(nameAt - 1, name.length)
   head.set(name, nameAt)
   view.setInt32(20, headCrc(head))
   return head
 }
-
-const nameAt = 185
-/** By their numbers: only ever added to. */
-const encodingNumbers: readonly Encoding[] = ['identity', 'gzip', 'zstd']
 
 /**
  * Reads the head at `at`.
@@ -104,22 +113,24 @@ const encodingNumbers: readonly Encoding[] = ['identity', 'gzip', 'zstd']
  * @returns undefined unless a whole and valid one stands there, marked as `mark` says when one is given
  */
 export function decodeHead(bytes: Uint8Array, at: number, mark?: Mark): Frame | undefined {
-  if (bytes.length - at < nameAt) return undefined
+  if (bytes.length - at < minHeadLength || !isMarked(bytes, at, mark)) return undefined
   const view = new DataView(bytes.buffer, bytes.byteOffset + at, bytes.length - at)
   const headLength = view.getUint32(8)
-  if (!isMarked(bytes, at, mark) || headLength < nameAt || headLength > view.byteLength)
+  if (headLength < minHeadLength || headLength > Math.min(maxHeadLength, view.byteLength))
     return undefined
   const head = bytes.subarray(at, at + headLength)
+  const nameAt = minHeadLength + view.getUint8(feedsAt) * feedBytes
   const lane = lanes[view.getUint8(24)]
   const encoding = encodingNumbers[view.getUint8(25)]
   const bodyLength = view.getUint32(12)
   if (
-    view.getUint8(nameAt - 1) !== headLength - nameAt ||
+    view.getInt32(20) !== headCrc(head) ||
     view.getUint8(27) !== streams.length ||
+    nameAt > headLength ||
+    view.getUint8(nameAt - 1) !== headLength - nameAt ||
     bodyLength > maxBodyLength ||
     !lane ||
-    !encoding ||
-    view.getInt32(20) !== headCrc(head)
+    !encoding
   )
     return undefined
   return {
@@ -128,22 +139,33 @@ export function decodeHead(bytes: Uint8Array, at: number, mark?: Mark): Frame | 
     bodyCrc: view.getInt32(16),
     group: getUint64(view, 28),
     agent: new TextDecoder().decode(head.subarray(nameAt)),
-    incarnation: head.slice(92, 108),
+    incarnation: head.slice(76, 92),
     lane,
-    first: getUint64(view, 60),
-    last: getUint64(view, 68),
-    before: chainFromBytes(head.subarray(76, 84)),
-    after: chainFromBytes(head.subarray(84, 92)),
-    predecessor: view.getUint8(26) === 1 ? head.slice(108, 124) : undefined,
-    offsets: perStream((stream) => {
-      const index = 124 + streams.indexOf(stream) * 12
-      return { first: getUint64(view, index), count: view.getUint32(index + 8) }
-    }),
+    first: getUint64(view, 44),
+    last: getUint64(view, 52),
+    before: chainFromBytes(head.subarray(60, 68)),
+    after: chainFromBytes(head.subarray(68, 76)),
+    predecessor: view.getUint8(26) === 1 ? head.slice(92, 108) : undefined,
+    feeds: readFeeds(view),
     arrivedMs: view.getFloat64(36),
-    fromMs: view.getFloat64(44),
-    toMs: view.getFloat64(52),
     encoding,
   }
+}
+
+function readFeeds(view: DataView): Frame['feeds'] {
+  const feeds = perStream((stream) => ({
+    ...noFeed,
+    first: getUint64(view, 108 + streams.indexOf(stream) * 8),
+  }))
+  for (let i = 0; i < view.getUint8(feedsAt); i++) {
+    const at = feedsAt + 1 + i * feedBytes
+    const stream = streams[view.getUint8(at)]
+    if (!stream) continue
+    feeds[stream].count = view.getUint32(at + 1)
+    feeds[stream].fromMs = view.getFloat64(at + 5)
+    feeds[stream].toMs = view.getFloat64(at + 13)
+  }
+  return feeds
 }
 
 export function isBodyIntact(frame: Frame, body: Uint8Array): boolean {
@@ -151,8 +173,8 @@ export function isBodyIntact(frame: Frame, body: Uint8Array): boolean {
 }
 
 function isMarked(bytes: Uint8Array, at: number, mark: Mark | undefined): boolean {
-  for (let i = 0; i < anyMark.length; i++) if (bytes[at + i] !== anyMark[i]) return false
-  for (let i = 4; mark && i < 8; i++) if (bytes[at + i] !== mark[i]) return false
+  const wanted = mark ?? anyMark
+  for (let i = 0; i < wanted.length; i++) if (bytes[at + i] !== wanted[i]) return false
   return true
 }
 

@@ -1,17 +1,16 @@
 import crc32c from 'crc-32/crc32c.js'
 import { type Stream, streams } from '../../../shared/reading.ts'
-import { perStream } from '../engine.ts'
+import { type Feed, perStream } from '../engine.ts'
 import { type Frame, getUint64, setUint64 } from './frame.ts'
 
 /** A stretch of a segment, long enough to be worth skipping. */
 export interface Block {
   position: number
-  /** Offsets that begin here, per stream. */
-  first: Record<Stream, number>
-  /** Times of everything inside, ms. */
-  fromMs: number
-  toMs: number
+  /** Per stream the offset that begins here, and earliest and latest time inside, ms. */
+  streams: Record<Stream, BlockRange>
 }
+
+type BlockRange = Pick<StreamSummary, 'first' | 'fromMs' | 'toMs'>
 
 /** What a segment holds of one stream. */
 export interface StreamSummary {
@@ -59,30 +58,24 @@ export class SegmentIndex {
 
   add(position: number, frame: Frame): void {
     const { summary, blocks } = this
-    const block = blocks.at(-1)
-    if (block && position - block.position < blockBytes) {
-      block.fromMs = Math.min(block.fromMs, frame.fromMs)
-      block.toMs = Math.max(block.toMs, frame.toMs)
-    } else
-      blocks.push({
-        position,
-        first: perStream((stream) => frame.offsets[stream].first),
-        fromMs: frame.fromMs,
-        toMs: frame.toMs,
-      })
+    let block = blocks.at(-1)
+    if (!block || position - block.position >= blockBytes) {
+      block = { position, streams: perStream((stream) => beginRange(frame.feeds[stream].first)) }
+      blocks.push(block)
+    }
     let bytes = frame.bodyLength
     for (const stream of streams) {
-      const { first, count } = frame.offsets[stream]
+      const feed = frame.feeds[stream]
       const held = summary.streams[stream]
       // Offsets that damage has hidden are used up all the same.
-      held.next = Math.max(held.next, first + count)
-      if (count === 0) continue
-      held.records += count
+      held.next = Math.max(held.next, feed.first + feed.count)
+      if (feed.count === 0) continue
+      held.records += feed.count
       held.batches += 1
       held.bytes += bytes
       bytes = 0
-      held.fromMs = Math.min(held.fromMs, frame.fromMs)
-      held.toMs = Math.max(held.toMs, frame.toMs)
+      widen(held, feed)
+      widen(block.streams[stream], feed)
     }
     summary.frames += 1
     summary.lastArrivedMs = Math.max(summary.lastArrivedMs, frame.arrivedMs)
@@ -90,18 +83,19 @@ export class SegmentIndex {
   }
 }
 
+function beginRange(first: number): BlockRange {
+  return { first, fromMs: Number.POSITIVE_INFINITY, toMs: Number.NEGATIVE_INFINITY }
+}
+
+function widen(range: { fromMs: number; toMs: number }, { fromMs, toMs }: Feed): void {
+  range.fromMs = Math.min(range.fromMs, fromMs)
+  range.toMs = Math.max(range.toMs, toMs)
+}
+
 const blockBytes = 64 * 1024
 
 function emptySummary(first: number): StreamSummary {
-  return {
-    first,
-    next: first,
-    records: 0,
-    batches: 0,
-    bytes: 0,
-    fromMs: Number.POSITIVE_INFINITY,
-    toMs: Number.NEGATIVE_INFINITY,
-  }
+  return { ...beginRange(first), next: first, records: 0, batches: 0, bytes: 0 }
 }
 
 export function indexName(number: number): string {
@@ -110,7 +104,7 @@ export function indexName(number: number): string {
 
 const magic = new TextEncoder().encode('HGINDEX\x01')
 const headBytes = 8 + 4 + 4 + 8 + 8 + 8 + streams.length * 56
-const rowBytes = 24 + streams.length * 8
+const rowBytes = 8 + streams.length * 24
 
 /**
  * The file beside a sealed segment. All numbers are big-endian.
@@ -123,7 +117,7 @@ const rowBytes = 24 + streams.length * 8
  * 24    8  number of frames
  * 32    8  latest arrival, ms                                   float
  * 40  280  per stream: first, next, records, batches, bytes, then earliest and latest time (floats)
- *      64  per block: position, earliest and latest time (floats), first offset per stream
+ *     128  per block: position, then per stream first offset, earliest and latest time (floats)
  * ```
  */
 export function encodeIndex({ summary, blocks }: SegmentIndex): Uint8Array {
@@ -144,10 +138,12 @@ export function encodeIndex({ summary, blocks }: SegmentIndex): Uint8Array {
   blocks.forEach((block, i) => {
     const at = headBytes + i * rowBytes
     setUint64(view, at, block.position)
-    view.setFloat64(at + 8, block.fromMs)
-    view.setFloat64(at + 16, block.toMs)
-    for (const [j, stream] of streams.entries())
-      setUint64(view, at + 24 + j * 8, block.first[stream])
+    for (const [j, stream] of streams.entries()) {
+      const { first, fromMs, toMs } = block.streams[stream]
+      setUint64(view, at + 8 + j * 24, first)
+      view.setFloat64(at + 16 + j * 24, fromMs)
+      view.setFloat64(at + 24 + j * 24, toMs)
+    }
   })
   view.setInt32(12, indexCrc(bytes))
   return bytes
@@ -180,9 +176,11 @@ export function decodeIndex(bytes: Uint8Array): SegmentIndex | undefined {
       const at = headBytes + i * rowBytes
       return {
         position: getUint64(view, at),
-        fromMs: view.getFloat64(at + 8),
-        toMs: view.getFloat64(at + 16),
-        first: perStream((stream) => getUint64(view, at + 24 + streams.indexOf(stream) * 8)),
+        streams: perStream((stream) => {
+          const j = at + 8 + streams.indexOf(stream) * 24
+          const [fromMs, toMs] = [view.getFloat64(j + 8), view.getFloat64(j + 16)]
+          return { first: getUint64(view, j), fromMs, toMs }
+        }),
       }
     }),
   )

@@ -121,9 +121,12 @@ export class Partition implements PartitionView {
     return this.#state === 'closed'
   }
 
-  async changed(signal: AbortSignal | undefined): Promise<boolean> {
-    if (this.#isClosed) return false
-    await this.#bell.next(signal)
+  get version(): number {
+    return this.#bell.rung
+  }
+
+  async changed(seen: number, signal: AbortSignal | undefined): Promise<boolean> {
+    if (seen === this.version && !this.#isClosed) await this.#bell.next(signal)
     return !this.#isClosed && !signal?.aborted
   }
 
@@ -203,7 +206,7 @@ export class Partition implements PartitionView {
     const next = perStream((stream) => index.summary.streams[stream].next)
     const heads = entries.map((entry) => {
       const head = encodeHead(entry, { mark, group, next })
-      for (const stream of streams) next[stream] += entry.counts[stream]
+      for (const stream of streams) next[stream] += entry.feeds[stream].count
       return head
     })
     await file.write(
@@ -309,7 +312,7 @@ export class Partition implements PartitionView {
     if (this.#snapshots[0] === segment.number) return
     await writeSnapshot(this.disk, this.directory, {
       segment: segment.number,
-      next: perStream((stream) => segment.summary.streams[stream].first),
+      next: perStream((stream) => segment.summary.streams[stream].next),
       memory: this.#memory,
     })
     this.#snapshots = [segment.number, ...this.#snapshots].slice(0, 2)

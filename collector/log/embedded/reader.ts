@@ -12,8 +12,13 @@ export interface PartitionView {
   readonly partition: number
   /** Oldest first, as of now. What a summary counts is whole on disk. */
   readonly segments: readonly Segment[]
-  /** Resolves to true when there may be more, to false when there will not be or the signal aborts. */
-  changed(signal: AbortSignal | undefined): Promise<boolean>
+  /** Goes up with every change of `segments` and of what they hold. */
+  readonly version: number
+  /**
+   * Resolves to true once the version is another than `seen`, to false when it will not change any more
+   * or the signal aborts.
+   */
+  changed(seen: number, signal: AbortSignal | undefined): Promise<boolean>
 }
 
 /** Reads one stream of one partition by way of the index, a frame at a time as the caller asks. */
@@ -22,18 +27,20 @@ export async function* readPartition(
   request: ReadRequest,
 ): AsyncGenerator<LogItem> {
   const reading = new Reading(view, request)
+  let seen: number
   do {
+    seen = view.version
     for (const segment of view.segments) {
       if (request.signal?.aborted || reading.isComplete) return
       yield* reading.segment(segment)
     }
-  } while (request.follow && !reading.isComplete && (await view.changed(request.signal)))
+  } while (request.follow && !reading.isComplete && (await view.changed(seen, request.signal)))
 }
 
-/** Block of a segment with where it ends, in the file and in the stream. */
-interface Stretch extends Block {
+/** What a block of a segment holds of the stream, and from where to where it stands in the file. */
+interface Stretch extends Pick<StreamSummary, 'first' | 'next' | 'fromMs' | 'toMs'> {
+  position: number
   end: number
-  next: number
 }
 
 class Reading {
@@ -85,14 +92,13 @@ class Reading {
     }
     try {
       for (const stretch of stretches) {
-        if (stretch.end <= from || stretch.first[this.#stream] === stretch.next) continue
+        if (stretch.end <= from || stretch.first === stretch.next) continue
         if (this.#signal?.aborted || this.isComplete) return
-        const first = stretch.first[this.#stream]
-        if (!this.#mayHold({ ...stretch, first })) {
+        if (!this.#mayHold(stretch)) {
           this.#expected = undefined
           continue
         }
-        if (stretch.position >= from) this.#expected ??= first
+        if (stretch.position >= from) this.#expected ??= stretch.first
         yield* this.#frames(file, segment, Math.max(stretch.position, from), stretch.end)
       }
     } finally {
@@ -109,17 +115,16 @@ class Reading {
   ): AsyncGenerator<LogItem> {
     const stream = this.#stream
     const bodies = (frame: Frame) =>
-      frame.offsets[stream].count > 0 &&
+      frame.feeds[stream].count > 0 &&
       this.#mayHold({
-        ...frame,
-        first: frame.offsets[stream].first,
-        next: frame.offsets[stream].first + frame.offsets[stream].count,
+        ...frame.feeds[stream],
+        next: frame.feeds[stream].first + frame.feeds[stream].count,
       })
     const scan = scanFrames(file, { from, to, mark: segment.mark, bodies })
     for await (const found of scan) {
       if (found.kind === 'bad') continue
       const { frame, body } = found
-      const { first, count } = frame.offsets[stream]
+      const { first, count } = frame.feeds[stream]
       if (count === 0) continue
       yield* this.#reach(first)
       this.#expected = first + count
@@ -174,9 +179,10 @@ async function stretchesOf(
     .map((block, i, all) => {
       const following = all[i + 1]
       return {
-        ...block,
+        ...block.streams[stream],
+        position: block.position,
         end: following?.position ?? end,
-        next: following?.first[stream] ?? held.next,
+        next: following?.streams[stream].first ?? held.next,
       }
     })
 }

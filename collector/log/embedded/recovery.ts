@@ -189,7 +189,7 @@ export async function readTail(
     if (found.kind === 'frame') frames.push(found)
   const group = Math.min(frames.at(-1)?.frame.group ?? segmentHeaderLength, segment.size)
   const end = Math.max(segmentHeaderLength, await wholeUntil(file, { ...all, from: group }))
-  const first = perStream((stream) => frames[0]?.frame.offsets[stream].first ?? 0)
+  const first = perStream((stream) => frames[0]?.frame.feeds[stream].first ?? 0)
   const index = SegmentIndex.empty(segment.header?.first ?? first, segmentHeaderLength)
   for (const { position, frame } of frames) {
     if (position >= end) break

@@ -12,7 +12,7 @@ import { getUint64, setUint64 } from './frame.ts'
 export interface Snapshot {
   /** First segment that it does not cover. */
   segment: number
-  /** Next offset of each stream at that point. */
+  /** Next offset of each stream when it was made, which may be later. */
   next: Record<Stream, number>
   memory: HeldMemory
 }

@@ -93,11 +93,11 @@ class Check {
   frame(position: number, frame: Frame, body: Uint8Array): void {
     this.report.frames += 1
     this.report.bytes += frame.headLength + frame.bodyLength
-    this.#reach(perStream((stream) => frame.offsets[stream].first))
+    this.#reach(perStream((stream) => frame.feeds[stream].first))
     const next = this.#next!
     for (const stream of streams) {
-      next[stream] += frame.offsets[stream].count
-      this.report.records[stream] += frame.offsets[stream].count
+      next[stream] += frame.feeds[stream].count
+      this.report.records[stream] += frame.feeds[stream].count
     }
     this.#lane(frame)
     const wrong = contradiction(frame, body)
@@ -156,8 +156,8 @@ function contradiction(frame: Frame, body: Uint8Array): string | undefined {
     if (header.first !== frame.first || header.last !== frame.last)
       return 'the batch has other sequences than its frame says'
     for (const stream of streams)
-      if (counts[stream] !== frame.offsets[stream].count)
-        return `the batch has ${counts[stream]} ${stream}, its frame says ${frame.offsets[stream].count}`
+      if (counts[stream] !== frame.feeds[stream].count)
+        return `the batch has ${counts[stream]} ${stream}, its frame says ${frame.feeds[stream].count}`
     if (!sameChain(chain, header.after)) return 'the running hash is not that of the readings'
     return undefined
   } catch (error) {

@@ -1,0 +1,61 @@
+import {
+  decodeBatch,
+  type Encoding,
+  inflate,
+  inspectBatch,
+  type LaneRecord,
+  WireFailure,
+} from '../../shared/batch.ts'
+import { type Entry, type Feed, noFeed, perStream, streamOfRecord } from '../log/engine.ts'
+
+export interface EntryLimits {
+  /** Bytes of a body as sent, and inflated. */
+  maxBodyBytes: number
+  maxInflatedBytes: number
+}
+
+/** An agent's name as every engine can keep it, bytes of UTF-8. */
+const maxAgentBytes = 255
+
+/**
+ * Makes a body ready for the log: checked whole, with what each stream gets from it.
+ *
+ * @param arrivedMs collector's wall time
+ * @throws WireFailure when it is no batch, or larger than the limits
+ */
+export function readEntry(
+  body: Uint8Array,
+  encoding: Encoding,
+  { maxBodyBytes, maxInflatedBytes, arrivedMs }: EntryLimits & { arrivedMs: number },
+): Entry {
+  if (body.length > maxBodyBytes)
+    throw new WireFailure('WIRE_TOO_LARGE', `over ${maxBodyBytes} bytes`)
+  const bytes = inflate(body, encoding, maxInflatedBytes)
+  const { header, items } = inspectBatch(bytes)
+  if (header.agent === '' || Buffer.byteLength(header.agent) > maxAgentBytes)
+    throw new WireFailure('WIRE_INVALID', `an agent's name has 1 to ${maxAgentBytes} bytes`)
+
+  const feeds = perStream(() => ({ ...noFeed }))
+  for (const { kind, count, fromMs = arrivedMs, toMs = arrivedMs } of items) {
+    if (kind === 'readings') add(feeds.readings, count, fromMs, toMs)
+    // A gap is one record, however many sequences it declares.
+    else if (kind === 'gap') add(feeds.gaps, 1, fromMs, toMs)
+  }
+  if (items.some(({ kind }) => kind === 'records'))
+    for (const record of recordsIn(bytes)) {
+      const timeMs = record.type === 'quarantine' ? record.arrival.wallMs : arrivedMs
+      add(feeds[streamOfRecord[record.type]], 1, timeMs, timeMs)
+    }
+  if (header.ledger) add(feeds.ledger, 1, header.sentMs, header.sentMs)
+  return { header, feeds, encoding, body, arrivedMs }
+}
+
+function add(feed: Feed, count: number, fromMs: number, toMs: number): void {
+  feed.count += count
+  feed.fromMs = Math.min(feed.fromMs, fromMs)
+  feed.toMs = Math.max(feed.toMs, toMs)
+}
+
+function recordsIn(bytes: Uint8Array): LaneRecord[] {
+  return decodeBatch(bytes).items.flatMap((item) => (item.kind === 'records' ? item.records : []))
+}
