@@ -466,7 +466,8 @@ export class Outbox implements StateReader, AsyncDisposable {
       this.#totals = totals
       if (revived) this.#incarnations.set(revived.ordinal, revived)
       laneOf(this.#delivered, end.ordinal)[cut.lane] = position
-      laneOf(this.#numbered, end.ordinal)[cut.lane] = { sequence: end.last, chain: end.after }
+      if (!own)
+        laneOf(this.#numbered, end.ordinal)[cut.lane] = { sequence: end.last, chain: end.after }
       addToStock(this.#stock[cut.lane], entry)
       this.#head[cut.lane] = { ordinal: end.ordinal, first: where.held + 1 }
       this.#unpin(cut.lane)
