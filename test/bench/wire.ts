@@ -1,27 +1,20 @@
-// Bytes per reading on the wire, and how fast batches are made and read: `node test/bench/wire.ts [--json]`.
+// Bytes a reading on the wire, and what it costs to make and read batches: `node test/bench/wire.ts`.
 // The reference is what the devices published, topic and JSON payload one a line, under gzip level 1.
-import { gzipSync } from 'node:zlib'
+import { gunzipSync, gzipSync } from 'node:zlib'
 import {
   compress,
   decodeBatch,
   type Encoding,
   encodeBatch,
   encodeItem,
+  inflate,
   inspectBatch,
   mergeItems,
 } from '../../shared/batch.ts'
 import { type AdmittedReading, SeriesTable } from '../../shared/reading.ts'
+import { bench, interleave, ratios } from './harness/bench.ts'
+import { type Figure, figure, median, missing } from './harness/figure.ts'
 import { jsonLines, nab, plant, type Source } from './wire/sources.ts'
-
-interface Figure {
-  name: string
-  figure: number
-  unit: string
-  /** Repetitions behind the figure, which is their median; 1 where it does not vary. */
-  runs: number
-  /** Undefined where nothing is asked of it. */
-  holds: boolean | undefined
-}
 
 const sizes = [600, 12_000]
 /** Most that our bytes may be of the reference. */
@@ -34,98 +27,122 @@ const bounds: Record<string, number> = {
 const settings: { encoding: Encoding; level?: number }[] = [
   { encoding: 'zstd' },
   { encoding: 'zstd', level: 1 },
-  { encoding: 'zstd', level: 6 },
   { encoding: 'zstd', level: 9 },
   { encoding: 'gzip', level: 1 },
   { encoding: 'gzip' },
-  { encoding: 'gzip', level: 9 },
   { encoding: 'identity' },
 ]
-const rounds = 9
 
-const json = process.argv.includes('--json')
-const figures: Figure[] = []
-const print = (line: string) => {
-  if (!json) process.stdout.write(`${line}\n`)
+await bench(async ({ short, rounds, say }) => {
+  const seeds = Array.from({ length: Math.max(5, rounds) }, (_, i) => 12_345 + i)
+  const figures = sizes.flatMap((size) => [
+    sizeFigure(`wire.${size}`, size, (seed) => plant(12_000, seed), seeds),
+    nab(1)
+      ? sizeFigure(`wire.nab.${size}`, size, (seed) => nab(12_000, seed)!, seeds)
+      : missing(`wire.nab.${size}`, 'ratio', 'the data set ../shared/data/nab is absent'),
+  ])
+  if (!short) for (const size of sizes) compare(plant(12_000), size, say)
+  figures.push(...(await speed(plant(12_000), short ? 5 : 9, short)))
+  return figures
+})
+
+function sizeFigure(
+  name: string,
+  size: number,
+  source: (seed: number) => Source,
+  seeds: readonly number[],
+): Figure {
+  const shares = seeds.map((seed) => {
+    const readings = source(seed).readings.slice(0, size)
+    const reference = gzipSync(jsonLines(readings), { level: 1 }).length
+    return compress(batchOf(readings), 'zstd').length / reference
+  })
+  return figure(name, shares, 'ratio', { atMost: bounds[name]! })
 }
 
-for (const source of [plant(12_000), nab(12_000)]) {
-  if (source) for (const size of sizes) measureSize(source, size)
-  else print('nab: skipped, the data set ../shared/data/nab is absent\n')
-}
-measureSpeed(plant(12_000))
-if (json) process.stdout.write(`${JSON.stringify(figures, null, 2)}\n`)
-process.exitCode = figures.every(({ holds }) => holds !== false) ? 0 : 1
-
-function measureSize(source: Source, size: number): void {
+/** What other encodings would make of it. */
+function compare(source: Source, size: number, say: (line: string) => void): void {
   const readings = source.readings.slice(0, size)
   const reference = gzipSync(jsonLines(readings), { level: 1 }).length
   const chunks = batchOf(readings)
-  print(`${source.name}, ${size} readings a batch; JSON under gzip -1: ${perReading(reference)} B/reading`)
+  const perReading = (bytes: number) => (bytes / size).toFixed(3)
+  say(`${source.name}, ${size} a batch; JSON under gzip -1: ${perReading(reference)} B a reading`)
   for (const { encoding, level } of settings) {
-    const started = process.cpuUsage()
+    const repeats = Math.ceil(48_000 / size)
     let bytes = 0
-    const repeats = Math.ceil(24_000 / size)
-    for (let i = 0; i < repeats; i++) bytes = compress(chunks, encoding, level).length
-    const { user, system } = process.cpuUsage(started)
-    const cost = (user + system) / repeats / size
-    const label = `${encoding}${level === undefined ? ' (default)' : ` -${level}`}`
-    print(
-      `  ${label.padEnd(18)} ${perReading(bytes)} B/reading, 1/${(reference / bytes).toFixed(2)}, ${cost.toFixed(2)} CPU s a million`,
-    )
-    if (encoding === 'zstd' && level === undefined) {
-      const name = `wire.${source.name === 'plant' ? '' : `${source.name}.`}${size}`
-      const figure = bytes / reference
-      figures.push({ name, figure, unit: 'ratio', runs: 1, holds: figure <= bounds[name]! })
-    }
-  }
-  print('')
-
-  function perReading(bytes: number): string {
-    return (bytes / size).toFixed(3)
+    const { user, system } = cpuOf(() => {
+      for (let i = 0; i < repeats; i++) bytes = compress(chunks, encoding, level).length
+    })
+    const cost = ((user + system) / repeats / size).toFixed(2)
+    const label = `${encoding}${level === undefined ? ' (default)' : ` -${level}`}`.padEnd(18)
+    const ratio = (reference / bytes).toFixed(2)
+    say(`  ${label} ${perReading(bytes)} B, 1/${ratio}, ${cost} CPU s a million readings`)
   }
 }
 
-function measureSpeed({ readings }: Source): void {
+async function speed({ readings }: Source, rounds: number, short: boolean): Promise<Figure[]> {
   const item = encodeItem({ kind: 'readings', readings })
-  const small = batchOf(readings.slice(0, 600))
   const table = new SeriesTable()
   const batch = Buffer.concat(encodeBatch(header(readings.length), [item]))
-  const batch600 = Buffer.concat(small)
-  const rate = (name: string, count: number, least: number | undefined, work: () => unknown) => {
-    const figure = count * ratePerSecond(work)
-    const holds = least === undefined ? undefined : figure >= least
-    figures.push({ name, figure: Math.round(figure), unit: 'readings/s', runs: rounds, holds })
-    print(`${name.padEnd(28)} ${(figure / 1e6).toFixed(2)} M readings/s`)
-  }
-  rate('wire.encodePerSecond', readings.length, 2e6, () => encodeItem({ kind: 'readings', readings }))
-  rate('wire.decodePerSecond', readings.length, 3e6, () => decodeBatch(batch, table))
-  rate('wire.inspectPerSecond', readings.length, 10e6, () => inspectBatch(batch))
-  rate('wire.encode600PerSecond', 600, undefined, () =>
-    encodeItem({ kind: 'readings', readings: readings.slice(0, 600) }),
-  )
-  rate('wire.decode600PerSecond', 600, undefined, () => decodeBatch(batch600, table))
-  rate('wire.inspect600PerSecond', 600, undefined, () => inspectBatch(batch600))
+  const body = compress([batch], 'zstd')
   const groups = groupsOf(readings)
-  rate('wire.mergePerSecond', readings.length, undefined, () => mergeItems(groups))
+  const lines = jsonLines(readings)
+  const zipped = gzipSync(lines, { level: 1 })
+  const count = readings.length
+  const rates = await interleave(rounds, {
+    encode: rate(count, () => encodeItem({ kind: 'readings', readings })),
+    decode: rate(count, () => decodeBatch(batch, table)),
+    inspect: rate(count, () => inspectBatch(batch)),
+    merge: short ? undefined : rate(count, () => mergeItems(groups)),
+    // The whole way in both directions, against JSON's.
+    pack: rate(count, () => compress([encodeItem({ kind: 'readings', readings })], 'zstd')),
+    unpack: rate(count, () => decodeBatch(inflate(body, 'zstd', 2 ** 23), table)),
+    packJson: rate(count, () => gzipSync(jsonLines(readings), { level: 1 })),
+    unpackJson: rate(count, () => parseLines(gunzipSync(zipped))),
+  })
+  const perSecond = (name: string, values: number[], atLeast?: number) =>
+    figure(`wire.${name}PerSecond`, values, 'readings/s', atLeast ? { atLeast } : {})
+  return [
+    perSecond('encode', rates.encode, 2e6),
+    perSecond('decode', rates.decode, 3e6),
+    perSecond('inspect', rates.inspect),
+    ...(short ? [] : [perSecond('merge', rates.merge)]),
+    figure('wire.encodeCpuRatio', ratios(rates.packJson, rates.pack), 'ratio'),
+    figure('wire.decodeCpuRatio', ratios(rates.unpackJson, rates.unpack), 'ratio'),
+  ]
 }
 
-/** Median over the rounds of calls per CPU second. */
-function ratePerSecond(work: () => unknown): number {
-  const rates: number[] = []
-  for (let round = 0; round < rounds; round++) {
-    const started = process.cpuUsage()
-    let calls = 0
-    let spent = 0
-    do {
-      work()
-      calls++
-      const { user, system } = process.cpuUsage(started)
-      spent = user + system
-    } while (spent < 100_000)
-    rates.push((calls * 1e6) / spent)
+/** Readings in one CPU second, as the median of a few stretches. */
+function rate(count: number, work: () => unknown): () => Promise<number> {
+  return async () => {
+    const stretches = []
+    for (let i = 0; i < 3; i++) {
+      let calls = 0
+      const { user, system } = cpuOf(() => {
+        const endMs = performance.now() + 40
+        do {
+          work()
+          calls++
+        } while (performance.now() < endMs)
+      })
+      stretches.push((calls * count * 1e6) / (user + system))
+    }
+    return median(stretches)
   }
-  return rates.sort((a, b) => a - b)[rounds >> 1]!
+}
+
+function cpuOf(work: () => void): NodeJS.CpuUsage {
+  const before = process.cpuUsage()
+  work()
+  return process.cpuUsage(before)
+}
+
+function parseLines(lines: Buffer): unknown[] {
+  return lines
+    .toString('utf8')
+    .trimEnd()
+    .split('\n')
+    .map((line) => JSON.parse(line.slice(line.indexOf(' '))))
 }
 
 /** As the agent makes it: an item a group, joined when the batch closes. */

@@ -17,8 +17,8 @@ const baseMs = 1_763_800_000_000
  * 50 devices with 4 metrics each, once a second; random walks with two decimals. Each device has a phase
  * of its own and a clock with some milliseconds of jitter; its four messages carry one time.
  */
-export function plant(count: number): Source {
-  const random = generator(12345)
+export function plant(count: number, seed = 12_345): Source {
+  const random = generator(seed)
   const gaussian = () => {
     let sum = 0
     for (let i = 0; i < 6; i++) sum += random()
@@ -63,7 +63,7 @@ export function plant(count: number): Source {
  *
  * @returns undefined where the data set is absent
  */
-export function nab(count: number): Source | undefined {
+export function nab(count: number, seed = 6_789): Source | undefined {
   const folder = new URL('../../../../shared/data/nab/data/', import.meta.url).pathname
   const files = existsSync(folder) ? globSync('*/*.csv', { cwd: folder }).sort() : []
   if (files.length === 0) return undefined
@@ -77,7 +77,7 @@ export function nab(count: number): Source | undefined {
         return { timeMs: Date.parse(`${time.replace(' ', 'T')}Z`), value: Number(value) }
       }),
   )
-  const random = generator(6789)
+  const random = generator(seed)
   const table = new SeriesTable()
   const readings: AdmittedReading[] = []
   for (let step = 0; readings.length < count; step++)

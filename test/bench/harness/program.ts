@@ -1,0 +1,68 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { createInterface } from 'node:readline'
+import { fileURLToPath } from 'node:url'
+import { cleanUp, type Test } from '../../support/clean-up.ts'
+
+/** A side in a process of its own that speaks in lines. */
+export class Program {
+  readonly #process: ChildProcess
+  readonly #lines: AsyncIterator<string>
+  readonly #name: string
+
+  private constructor(name: string, child: ChildProcess) {
+    this.#name = name
+    this.#process = child
+    this.#lines = createInterface(child.stdout!)[Symbol.asyncIterator]()
+  }
+
+  /** A program of ours, `file` relative to test/bench, on this Node. */
+  static script(t: Test, file: string, args: readonly (string | number)[] = []): Program {
+    const path = fileURLToPath(new URL(`../${file}`, import.meta.url))
+    return Program.start(t, process.execPath, [path, ...args.map(String)])
+  }
+
+  static start(
+    t: Test,
+    program: string,
+    args: readonly string[],
+    options: { cwd?: string; env?: Record<string, string> } = {},
+  ): Program {
+    const child = spawn(program, args, {
+      stdio: ['pipe', 'pipe', 'inherit'],
+      ...options,
+      env: { ...process.env, ...options.env },
+    })
+    child.stdin!.on('error', () => {})
+    const started = new Program(program, child)
+    cleanUp(t, () => started.stop('SIGKILL'))
+    return started
+  }
+
+  get pid(): number {
+    return this.#process.pid!
+  }
+
+  /** The next line that it prints. @throws when it ends instead */
+  async line(): Promise<string> {
+    const { value, done } = await this.#lines.next()
+    if (done) throw new Error(`${this.#name} ended without saying what was waited for`)
+    return value
+  }
+
+  async json<T>(): Promise<T> {
+    return JSON.parse(await this.line()) as T
+  }
+
+  tell(line: string): void {
+    this.#process.stdin!.write(`${line}\n`)
+  }
+
+  /** Resolves once it has ended. */
+  async stop(signal: NodeJS.Signals = 'SIGTERM'): Promise<void> {
+    const child = this.#process
+    if (child.exitCode !== null || child.signalCode !== null) return
+    child.kill(signal)
+    await once(child, 'exit')
+  }
+}

@@ -1,0 +1,143 @@
+// How fast the agent takes QoS 1 messages until they are synced and acknowledged, against plain mqtt.js,
+// which throws them away: `node test/bench/receive.ts [--short]`.
+import { join } from 'node:path'
+import { freePort } from '../support/free-port.ts'
+import { Cloud, Gateway } from '../support/plant.ts'
+import { temporaryDirectory } from '../support/temporary.ts'
+import { bench, interleave, ratios, scoped } from './harness/bench.ts'
+import { type Figure, figure } from './harness/figure.ts'
+import { Program } from './harness/program.ts'
+import { cpuSeconds } from './harness/usage.ts'
+
+interface Taken {
+  perSecond: number
+  cpuPerMillion: number
+}
+
+const window = 20_000
+const slowDiskMs = 10
+/** As mosquitto has it by default, and ten times as much. */
+const slowWindows = [20, 200]
+
+await bench(async ({ short, rounds, say }) => {
+  const count = short ? 400_000 : 1_000_000
+  const side = (name: string, run: () => Promise<Taken>) => async () => {
+    const taken = await run()
+    const { perSecond, cpuPerMillion } = taken
+    say(`${name}: ${Math.round(perSecond)} /s at ${cpuPerMillion.toFixed(2)} CPU s a million`)
+    return taken
+  }
+  const { plain, path, whole } = await interleave(rounds, {
+    plain: side('mqtt.js', () => plainSide(short ? 120_000 : 300_000)),
+    path: side('agent, to the PUBACK', () => pathSide(count)),
+    whole: short ? undefined : side('agent, to the log', () => wholeSide(count)),
+  })
+  const figures: Figure[] = [
+    figure('receive.ratio', ratios(rates(path), rates(plain)), 'ratio', { atLeast: 2 }),
+    figure('receive.cpuRatio', ratios(costs(path), costs(plain)), 'ratio'),
+    figure('receive.perSecond', rates(path), 'messages/s'),
+    figure('receive.pathCpuPerMillion', costs(path), 'CPU s/million'),
+    figure('receive.plainPerSecond', rates(plain), 'messages/s'),
+    figure('receive.plainCpuPerMillion', costs(plain), 'CPU s/million'),
+  ]
+  if (short) return figures
+  figures.push(
+    figure('receive.cpuPerMillion', costs(whole), 'CPU s/million', { atMost: 7 }),
+    figure('receive.wholePerSecond', rates(whole), 'messages/s'),
+  )
+  const slow: number[] = []
+  for (let round = 0; round < rounds; round++) {
+    const shares = []
+    for (const slowWindow of slowWindows) shares.push(await slowSide(slowWindow))
+    say(`slow disk: ${shares.map((share) => share.toFixed(3)).join(', ')} of window / commit time`)
+    slow.push(Math.min(...shares))
+  }
+  figures.push(figure('receive.slowDiskRatio', slow, 'ratio', { atLeast: 0.9 }))
+  return figures
+})
+
+function rates(runs: readonly Taken[]): number[] {
+  return runs.map(({ perSecond }) => perSecond)
+}
+
+function costs(runs: readonly Taken[]): number[] {
+  return runs.map(({ cpuPerMillion }) => cpuPerMillion)
+}
+
+function plainSide(count: number): Promise<Taken> {
+  return scoped(async (t) => {
+    const broker = Program.script(t, 'receive/blasting-broker.ts', [window])
+    const url = `mqtt://127.0.0.1:${await broker.line()}`
+    const { pid } = Program.script(t, 'receive/mqttjs.ts', [url])
+    return blast(broker, pid, count)
+  })
+}
+
+/** The agent's path: from the socket to the PUBACK; its uplink finds nobody. */
+function pathSide(count: number): Promise<Taken> {
+  return scoped(async (t) => {
+    const broker = Program.script(t, 'receive/blasting-broker.ts', [window])
+    const agent = await Gateway.make(t, {
+      directory: join(await temporaryDirectory(t), 'agent'),
+      broker: `mqtt://127.0.0.1:${await broker.line()}`,
+      collector: `http://127.0.0.1:${await freePort()}`,
+      uplink: { retry: { base: '20s', max: '60s' } },
+    })
+    const { pid } = await agent.start()
+    return blast(broker, pid, count)
+  })
+}
+
+/** The whole agent: from the socket until the collector holds everything. */
+function wholeSide(count: number): Promise<Taken> {
+  return scoped(async (t) => {
+    const directory = await temporaryDirectory(t)
+    const broker = Program.script(t, 'receive/blasting-broker.ts', [window])
+    const cloud = await Cloud.make(t, { directory: join(directory, 'collector') })
+    await cloud.start()
+    const agent = await Gateway.make(t, {
+      directory: join(directory, 'agent'),
+      broker: `mqtt://127.0.0.1:${await broker.line()}`,
+      collector: cloud.url,
+    })
+    const { pid } = await agent.start()
+    const startedMs = performance.now()
+    const before = cpuSeconds(pid)
+    await blast(broker, pid, count)
+    await agent.drained(count)
+    const seconds = (performance.now() - startedMs) / 1_000
+    return {
+      perSecond: count / seconds,
+      cpuPerMillion: ((cpuSeconds(pid) - before) / count) * 1e6,
+    }
+  })
+}
+
+async function blast(broker: Program, pid: number, count: number): Promise<Taken> {
+  if ((await broker.line()) !== 'subscribed') throw new Error('the side did not subscribe')
+  const before = cpuSeconds(pid)
+  broker.tell(`go ${count}`)
+  const { seconds } = await broker.json<{ seconds: number }>()
+  return {
+    perSecond: count / seconds,
+    cpuPerMillion: ((cpuSeconds(pid) - before) / count) * 1e6,
+  }
+}
+
+/** What part of window / commit time the agent reaches. */
+function slowSide(slowWindow: number): Promise<number> {
+  return scoped(async (t) => {
+    const broker = Program.script(t, 'receive/blasting-broker.ts', [slowWindow])
+    const gateway = await Gateway.make(t, {
+      directory: join(await temporaryDirectory(t), 'agent'),
+      broker: `mqtt://127.0.0.1:${await broker.line()}`,
+      collector: `http://127.0.0.1:${await freePort()}`,
+      uplink: { retry: { base: '20s', max: '60s' } },
+    })
+    const agent = Program.script(t, 'receive/slow-disk-agent.ts', [gateway.configFile, slowDiskMs])
+    const { perSecond } = await blast(broker, agent.pid, slowWindow * 150)
+    void agent.stop()
+    const { commitMs } = await agent.json<{ commitMs: number }>()
+    return perSecond / (slowWindow / (commitMs / 1_000))
+  })
+}

@@ -1,0 +1,51 @@
+// The agent, whole, but on a disk whose syncs take `<ms>` longer:
+// `node slow-disk-agent.ts <agent.yaml> <ms>`. On SIGTERM prints `{"commitMs": …}`, the mean time of a
+// synced write as the agent saw it.
+import { mkdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import { setTimeout as pause } from 'node:timers/promises'
+import { Agent } from '../../../agent/agent.ts'
+import { loadAgentConfig } from '../../../agent/config.ts'
+import { openLevel } from '../../../agent/outbox/level.ts'
+import { openReserve } from '../../../agent/reserve.ts'
+import { openDialer } from '../../../agent/source/dial.ts'
+import { openHttpLink } from '../../../agent/uplink/http.ts'
+import type { Store } from '../../../shared/ports.ts'
+import { bootId, systemClock, systemRandom } from '../../../shared/system.ts'
+import { silentLog } from '../../support/silent-log.ts'
+
+const [file, ms] = process.argv.slice(2)
+const config = await loadAgentConfig(file!)
+await mkdir(join(config.data, 'outbox'), { recursive: true })
+let syncedMs = 0
+let syncs = 0
+const stop = new AbortController()
+process.once('SIGTERM', () => stop.abort())
+const agent = new Agent(config, {
+  clock: systemClock,
+  random: systemRandom,
+  boot: bootId(),
+  openStore: async () => slow(await openLevel(join(config.data, 'outbox'))),
+  reserve: openReserve(join(config.data, 'reserve'), config.outbox.reserve),
+  dialer: openDialer(config.source),
+  openUplink: () => openHttpLink(config.uplink),
+  log: silentLog,
+})
+await agent.run(stop.signal)
+process.stdout.write(`${JSON.stringify({ commitMs: syncedMs / syncs })}\n`)
+
+function slow(store: Store): Store {
+  return {
+    get: (key) => store.get(key),
+    read: (range) => store.read(range),
+    close: () => store.close(),
+    async write(changes, options) {
+      const startedMs = performance.now()
+      await store.write(changes, options)
+      if (!options.sync) return
+      await pause(Number(ms))
+      syncedMs += performance.now() - startedMs
+      syncs += 1
+    },
+  }
+}
