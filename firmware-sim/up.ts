@@ -13,6 +13,7 @@ import { systemClock } from '../shared/system.ts'
 import { Child } from './child.ts'
 import { CuttableLink } from './cuttable-link.ts'
 import type { SimReport } from './sim-command.ts'
+import { Trace } from './trace.ts'
 
 interface Options {
   trace?: string[]
@@ -82,6 +83,7 @@ Examples:
 async function run(options: Options): Promise<void> {
   const startMs = systemClock.monotonicMs()
   const signal = stopSignal()
+  for (const file of options.trace ?? []) await Trace.open(file) // Says what is wrong with it.
   const data = resolve(options.data ?? (await mkdtemp(join(tmpdir(), 'headgate-up-'))))
   await makeFolder(data)
   say(`data in ${data}`)
@@ -226,12 +228,22 @@ class Plant {
       signal.addEventListener('abort', () => resolve(), { once: true })
     })
     const end = new AbortController()
-    const watching = this.#watch(AbortSignal.any([signal, end.signal]))
-    const outage = this.#outage(signal).catch(() => {})
-    await Promise.race([stopped, ...this.#children.map((child) => child.failed())])
-    end.abort()
-    await watching
-    await outage
+    const running = AbortSignal.any([signal, end.signal])
+    const watching = this.#watch(running)
+    const outage = this.#outage(running).catch(() => {})
+    try {
+      await Promise.race([stopped, ...this.#children.map((child) => this.#failed(child))])
+    } finally {
+      end.abort()
+      await watching
+      await outage
+    }
+  }
+
+  /** Rejects when the child ends unasked; the devices may come to the end of their recording. */
+  async #failed(child: Child): Promise<never> {
+    if (child === this.#devices && (await child.ended) === 0) return new Promise(() => {})
+    return child.failed()
   }
 
   /**
@@ -241,8 +253,10 @@ class Plant {
    */
   async untilDone(signal: AbortSignal): Promise<void> {
     const end = new AbortController()
-    const watching = this.#watch(AbortSignal.any([signal, end.signal]))
-    const outage = this.#outage(signal)
+    const running = AbortSignal.any([signal, end.signal])
+    const watching = this.#watch(running)
+    const outage = this.#outage(running)
+    outage.catch(() => {}) // Awaited only once there is something to wait for.
     const parts = this.#children.filter((child) => child !== this.#devices)
     try {
       await Promise.race([this.#drained(signal, outage), ...parts.map((child) => child.failed())])
