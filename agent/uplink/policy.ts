@@ -36,7 +36,7 @@ export function readAnswer(answer: HttpAnswer): Outcome {
     if (held) return { kind: 'hole', incarnation: readHex(content?.incarnation, 16), ...held }
   }
   const reason =
-    typeof content?.reason === 'string' ? content.reason.slice(0, 200) : `status ${status}`
+    typeof content?.message === 'string' ? content.message.slice(0, 200) : `status ${status}`
   // A proxy answers 400 too: only the collector's own word may cost a reading its place.
   if (status === 400 && code?.startsWith('WIRE_')) return { kind: 'refused', reason }
   if (status === 413) return { kind: 'refused', reason }
@@ -52,7 +52,8 @@ export function readAnswer(answer: HttpAnswer): Outcome {
 
 function hint(status: number): string {
   if (status === 401 || status === 403) return 'the collector does not let this agent in'
-  if (status === 404) return 'no collector answers at this address: check uplink.url'
+  if (status === 404 || status === 405)
+    return 'no collector answers at this address: check uplink.url'
   return `the collector answered ${status}`
 }
 

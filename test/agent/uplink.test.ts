@@ -89,7 +89,7 @@ test('what is lost on the way is sent again, and is in the log once', async (t) 
 
 test('a busy collector is left alone for as long as it asks', async (t) => {
   const { outbox, uplink, collector, clock, drain } = await rig(t)
-  collector.before = () => json(503, { reason: 'disk is slow' }, { 'retry-after': '120' })
+  collector.before = () => json(503, { message: 'disk is slow' }, { 'retry-after': '120' })
   await outbox.commit(groupOf(readings(1)))
   await clock.advance(1000)
   await until(() => uplink.status.state.phase === 'waiting', 'refused by the busy collector')

@@ -47,7 +47,7 @@ export class ModelCollector implements HttpLink {
     const held = this.held.get(key) ?? { sequence: 0, chain: chainStart }
     const readings = items.flatMap((item) => (item.kind === 'readings' ? item.readings : []))
     if (this.refuse(readings))
-      return json(400, { code: 'WIRE_MALFORMED', reason: 'refused by the model' })
+      return json(400, { code: 'WIRE_MALFORMED', message: 'refused by the model' })
     if (header.first <= held.sequence) return answer(200, 'duplicate', held)
     if (header.first > held.sequence + 1) return answer(409, 'hole', held)
     if (!sameChain(header.before, held.chain)) return answer(409, 'fork', held)
