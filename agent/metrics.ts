@@ -46,7 +46,9 @@ export async function openMetrics(
     server.once('error', (cause: NodeJS.ErrnoException) =>
       reject(
         new UserError(
-          `metrics: cannot listen on ${host}:${port}: ${cause.code}: choose another metrics.port`,
+          cause.code === 'EADDRINUSE'
+            ? `metrics: port ${port} is taken: stop what uses it, or set metrics.port (0 takes a free one)`
+            : `metrics: cannot listen on ${host}:${port} (${cause.code}): check metrics.host and metrics.port`,
           { cause },
         ),
       ),
