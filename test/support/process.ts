@@ -5,6 +5,9 @@ import { cleanUp, type Test } from './clean-up.ts'
 
 const launcher = fileURLToPath(new URL('../../headgate.mjs', import.meta.url))
 
+/** A process that has not said by then what is waited for will not. */
+const patienceMs = 30_000
+
 export interface Ended {
   code: number | null
   signal: NodeJS.Signals | null
@@ -88,13 +91,16 @@ export class Headgate {
   }
 
   async #printed(stream: 'stdout' | 'stderr', pattern: RegExp): Promise<void> {
+    const signal = AbortSignal.timeout(patienceMs)
     let ended = false
     const end = this.#gone.then(() => {
       ended = true
     })
     while (!pattern.test(this[stream])) {
       if (ended) throw new Error(`it ended without saying ${pattern}: ${this.#stderr}`)
-      await Promise.race([once(this.#process[stream]!, 'data'), end])
+      if (signal.aborted) throw new Error(`it did not say ${pattern}: ${this.#stderr}`)
+      const more = once(this.#process[stream]!, 'data', { signal }).catch(() => {})
+      await Promise.race([more, end])
     }
   }
 
