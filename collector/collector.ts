@@ -1,6 +1,6 @@
 import { mkdir, rm, writeFile } from 'node:fs/promises'
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { UserError } from '../shared/failure.ts'
 import type { Logger } from '../shared/log.ts'
 import { systemClock, systemRandom } from '../shared/system.ts'
@@ -125,7 +125,10 @@ export class Collector implements AsyncDisposable {
 
 async function makeFolder(folder: string): Promise<void> {
   try {
-    await mkdir(folder, { recursive: true })
+    const made = await mkdir(folder, { recursive: true })
+    // Until the names of new folders are synced, a power cut takes them, and what is in them.
+    for (let at = folder; made && at.length >= made.length; at = dirname(at))
+      await nodeDisk(dirname(at)).syncDirectory('.')
   } catch (cause) {
     const { code } = cause as NodeJS.ErrnoException
     const why =

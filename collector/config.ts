@@ -11,6 +11,8 @@ const httpSchema = z
     port: z.int().min(0).max(65_535).default(7070),
     /** Connections open at the same time. */
     maxConnections: z.int().min(1).max(1_000_000).default(10_000),
+    /** Time that a sender has for a whole request. */
+    timeout: duration({ min: '100ms', max: '1h' }).prefault('30s'),
   })
   .prefault({})
 

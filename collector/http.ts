@@ -2,6 +2,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { AddressInfo } from 'node:net'
 import { UserError } from '../shared/failure.ts'
 import type { HttpAnswer } from '../shared/ports.ts'
+import { systemClock } from '../shared/system.ts'
 import { json } from './ingest/ingest.ts'
 
 export type Handler = (
@@ -14,11 +15,12 @@ export interface HttpOptions {
   host: string
   port: number
   maxConnections: number
+  /** Time for a whole request, ms: a sender that is slower is cut off. */
+  timeout: number
 }
 
-/** Time for a request's head and for all of it: a sender that is slower is cut off. */
+/** Most time for a request's head. */
 const headersTimeoutMs = 10_000
-const requestTimeoutMs = 30_000
 /** Longer than a client keeps an idle connection, so that it is the client that closes it. */
 const keepAliveMs = 75_000
 /** Time for answers in flight when the server stops. */
@@ -34,10 +36,10 @@ export class HttpServer {
     const { host, port } = options
     const server = createServer(
       {
-        headersTimeout: headersTimeoutMs,
-        requestTimeout: requestTimeoutMs,
+        headersTimeout: Math.min(headersTimeoutMs, options.timeout),
+        requestTimeout: options.timeout,
         keepAliveTimeout: keepAliveMs,
-        connectionsCheckingInterval: 1000,
+        connectionsCheckingInterval: Math.min(1000, options.timeout),
         maxHeaderSize: 8 * 1024,
       },
       (request, response) => {
@@ -64,10 +66,13 @@ export class HttpServer {
 
   /** Takes no more requests, lets answers in flight finish for a while, then drops what is left. */
   async close(): Promise<void> {
-    const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()))
-    this.#server.closeIdleConnections()
-    const timeout = setTimeout(() => this.#server.closeAllConnections(), graceMs)
+    const server = this.#server
+    const closed = new Promise<void>((resolve) => server.close(() => resolve()))
+    // A connection that falls idle later would be kept for the next request, which never comes.
+    const sweep = setInterval(() => server.closeIdleConnections(), 20)
+    const timeout = setTimeout(() => server.closeAllConnections(), graceMs)
     await closed
+    clearInterval(sweep)
     clearTimeout(timeout)
   }
 }
@@ -107,23 +112,28 @@ export function send(response: ServerResponse, { status, headers, body }: HttpAn
 }
 
 /**
- * Writes and waits until the peer has taken enough of it.
+ * Waits until the peer has taken what was written, or is gone.
  *
- * @returns false when the peer is gone
+ * @returns false when it has not within `patienceMs`
  */
-export async function writeTo(response: ServerResponse, text: string): Promise<boolean> {
-  if (response.destroyed) return false
-  if (text === '' || response.write(text)) return true
-  await new Promise<void>((resolve) => {
-    const done = () => {
-      response.off('drain', done)
-      response.off('close', done)
-      resolve()
+export function drained(
+  response: ServerResponse,
+  patienceMs = Number.POSITIVE_INFINITY,
+): Promise<boolean> {
+  return new Promise((resolve) => {
+    const isDone = () => response.destroyed || !response.writableNeedDrain
+    if (isDone()) return resolve(true)
+    const finish = () => {
+      cancel()
+      response.off('drain', finish)
+      response.off('close', finish)
+      resolve(isDone())
     }
-    response.once('drain', done)
-    response.once('close', done)
+    const cancel =
+      patienceMs === Number.POSITIVE_INFINITY ? () => {} : systemClock.timer(patienceMs, finish)
+    response.on('drain', finish)
+    response.on('close', finish)
   })
-  return !response.destroyed
 }
 
 /**

@@ -1,8 +1,8 @@
 import { existsSync, statSync } from 'node:fs'
+import type { IncomingMessage } from 'node:http'
 import { join } from 'node:path'
-import type { Readable } from 'node:stream'
+import { json, text } from 'node:stream/consumers'
 import { type Command, Option } from 'commander'
-import { request } from 'undici'
 import { stopSignal } from '../shared/command.ts'
 import { UserError } from '../shared/failure.ts'
 import { systemClock } from '../shared/system.ts'
@@ -89,7 +89,7 @@ async function list(options: SourceOptions): Promise<void> {
   const streams =
     source.kind === 'folder'
       ? (describe(await (await openView(source.folder)).statistics()) as Streams)
-      : ((await (await get(source.url, '/v1/streams')).json()) as Streams)
+      : ((await json(await get(source.url, '/v1/streams'))) as Streams)
   if (options.json) return print(`${JSON.stringify(streams, null, 2)}\n`)
   const rows = Object.entries(streams).map(([name, { readings, batches, bytes, ...rest }]) => [
     name,
@@ -150,7 +150,7 @@ async function verify(options: SourceOptions): Promise<void> {
   if (source.kind === 'folder') {
     await openView(source.folder) // Says when there is no log.
     report = await verifyLog(nodeDisk(source.folder))
-  } else report = (await (await get(source.url, '/v1/verify')).json()) as VerifyReport
+  } else report = (await json(await get(source.url, '/v1/verify'))) as VerifyReport
   const { problems, segments, frames, bytes, lanes, records } = report
   if (problems.length > 0) process.exitCode = 1
   if (options.json) return print(`${JSON.stringify(report, null, 2)}\n`)
@@ -193,28 +193,29 @@ function pathOf(options: QueryText, kind: 'records' | 'tail', format: Format): s
   return `/v1/streams/${encodeURIComponent(options.stream)}/${kind}?${parameters}`
 }
 
-async function get(url: string, path: string, signal?: AbortSignal) {
-  let answer: Awaited<ReturnType<typeof request>>
-  try {
-    answer = await request(url + path, {
-      ...(signal && { signal }),
-      headersTimeout: 0,
-      bodyTimeout: 0,
-    })
-  } catch (cause) {
-    if (signal?.aborted) throw cause
-    const { code } = cause as NodeJS.ErrnoException
+/** Without a time limit: a tail may have nothing to say for days. */
+async function get(url: string, path: string, signal?: AbortSignal): Promise<IncomingMessage> {
+  if (!/^https?:\/\//.test(url) || !URL.canParse(url))
+    throw new UserError(
+      `--collector takes an address such as http://127.0.0.1:7070, not "${url}"`,
+      {
+        exitCode: 2,
+      },
+    )
+  const { get } = url.startsWith('https:') ? await import('node:https') : await import('node:http')
+  const answer = await new Promise<IncomingMessage>((resolve, reject) => {
+    get(url + path, signal ? { signal } : {}, resolve).on('error', reject)
+  }).catch((cause: NodeJS.ErrnoException) => {
     const why =
-      code === 'ECONNREFUSED' ? 'nobody listens there: is it running?' : (cause as Error).message
+      cause.code === 'ECONNREFUSED' ? 'nobody listens there: is it running?' : cause.message
     throw new UserError(`${url}: ${why}`, { cause })
-  }
-  if (answer.statusCode === 200) return answer.body
-  const text = await answer.body.text()
-  throw new UserError(`${url}: ${answer.statusCode} ${text.trim()}`)
+  })
+  if (answer.statusCode === 200) return answer
+  throw new UserError(`${url}: ${answer.statusCode} ${(await text(answer)).trim()}`)
 }
 
 /** Copies an answer to stdout at stdout's pace. */
-async function copy(body: Readable, signal?: AbortSignal): Promise<void> {
+async function copy(body: IncomingMessage, signal?: AbortSignal): Promise<void> {
   try {
     for await (const chunk of body) await print(chunk)
   } catch (error) {

@@ -1,8 +1,5 @@
 import type { Command } from 'commander'
 import { stopSignal } from '../shared/command.ts'
-import { makeLogger } from '../shared/log.ts'
-import { Collector } from './collector.ts'
-import { loadCollectorConfig } from './config.ts'
 import { registerLog } from './log-command.ts'
 
 /** Adds `headgate collector …` or `headgate log …`. */
@@ -27,11 +24,18 @@ export function register(command: Command, name: string): void {
 }
 
 async function check({ config: file, json }: { config: string; json?: boolean }): Promise<void> {
+  const { loadCollectorConfig } = await import('./config.ts')
   const config = await loadCollectorConfig(file)
   process.stdout.write(json ? `${JSON.stringify(config, null, 2)}\n` : `${file} is good\n`)
 }
 
 async function run(file: string): Promise<void> {
+  // Not before it is wanted: `headgate log` is quick.
+  const [{ loadCollectorConfig }, { Collector }, { makeLogger }] = await Promise.all([
+    import('./config.ts'),
+    import('./collector.ts'),
+    import('../shared/log.ts'),
+  ])
   const config = await loadCollectorConfig(file)
   const logger = makeLogger('collector')
   const signal = stopSignal()

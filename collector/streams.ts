@@ -4,7 +4,7 @@ import { systemClock } from '../shared/system.ts'
 import { type Piece, type Query, readRecords } from './fanout/fanout.ts'
 import { type Format, formatRecords, headerLine } from './fanout/format.ts'
 import { formatTime } from './fanout/time.ts'
-import { send, writeTo } from './http.ts'
+import { drained, send } from './http.ts'
 import { json } from './ingest/ingest.ts'
 import type { LogEngine, Statistics } from './log/engine.ts'
 import { parseFormat, parseQuery, QueryProblem } from './query.ts'
@@ -35,6 +35,7 @@ export function openStreams(
   log: LogEngine,
   logger: Logger,
   verifyAll: (breathe: () => Promise<void>) => Promise<object>,
+  patienceMs = 1000,
 ): StreamService {
   const stopping = new AbortController()
   let readers = 0
@@ -75,7 +76,7 @@ export function openStreams(
       try {
         const ask = request.method === 'HEAD' ? undefined : kind === 'tail' ? tail : records
         const signal = endOf(response, stopping.signal)
-        await (ask ?? head)({ log, request, response, url, stream, signal, logger })
+        await (ask ?? head)({ log, request, response, url, stream, signal, logger, patienceMs })
       } catch (error) {
         if (!(error instanceof QueryProblem)) throw error
         send(response, json(400, { code: 'query', message: error.message }))
@@ -97,6 +98,8 @@ interface Asked {
   stream: string
   signal: AbortSignal
   logger: Logger
+  /** How long a reader may take nothing before its batch is let go. */
+  patienceMs: number
 }
 
 async function head({ response, url, stream }: Asked): Promise<void> {
@@ -104,23 +107,21 @@ async function head({ response, url, stream }: Asked): Promise<void> {
   response.writeHead(200).end()
 }
 
-async function records({ log, response, url, stream, signal, logger }: Asked): Promise<void> {
+async function records(asked: Asked): Promise<void> {
+  const { response, url, stream, signal } = asked
   const query = { ...queryOf(url, stream), signal }
   const format = parseFormat(url.searchParams.get('format') ?? 'ndjson')
   response.writeHead(200, { 'content-type': contentTypes[format] })
-  if (!(await writeTo(response, headerLine(query.stream, format)))) return
-  for await (const piece of readRecords(log, query)) {
-    if (piece.type === 'damage') logger.error(piece, 'offsets that the disk has lost')
-    if (!(await writeTo(response, formatPiece(piece, format)))) return
-    await nextTurn()
-  }
+  response.write(headerLine(query.stream, format))
+  await serve(asked, query, format)
   // Cut short by our stopping, it must not look complete.
   if (signal.aborted) response.destroy()
   else response.end()
 }
 
-async function tail({ log, request, response, url, stream, signal, logger }: Asked): Promise<void> {
-  const query = queryOf(url, stream)
+async function tail(asked: Asked): Promise<void> {
+  const { log, request, response, url, stream, signal } = asked
+  const query = { ...queryOf(url, stream), follow: true, signal }
   const format = tailFormat(request, url)
   const last = request.headers['last-event-id']
   const { next } = (await log.statistics())[query.stream]
@@ -132,19 +133,59 @@ async function tail({ log, request, response, url, stream, signal, logger }: Ask
     'x-accel-buffering': 'no', // nginx would hold back what it takes for a download.
   })
   response.flushHeaders()
+  if (format === 'csv') response.write(headerLine(query.stream, format))
   const stopBeating = format === 'sse' ? beat(response) : () => {}
   try {
-    if (format !== 'sse') await writeTo(response, headerLine(query.stream, format))
-    for await (const piece of readRecords(log, { ...query, follow: true, signal })) {
-      if (piece.type === 'damage') logger.error(piece, 'offsets that the disk has lost')
-      const text = format === 'sse' ? formatEvents(piece) : formatPiece(piece, format)
-      if (!(await writeTo(response, text))) return
-      await nextTurn()
-    }
+    await serve(asked, query, format)
     response.end()
   } finally {
     stopBeating()
   }
+}
+
+/** Records that are written in one go. */
+const sliceRecords = 500
+
+/**
+ * Writes what a query finds at the reader's pace. A reader that has stopped for a while holds no batch:
+ * it is let go, and read again where the reader goes on.
+ */
+async function serve(
+  { log, response, logger, patienceMs }: Asked,
+  query: Query,
+  format: Format | 'sse',
+): Promise<void> {
+  let from = query.fromOffset
+  do {
+    let next: number | undefined
+    reading: for await (const piece of readRecords(log, { ...query, fromOffset: from })) {
+      if (piece.type === 'damage') logger.error(piece, 'offsets that the disk has lost')
+      for (const slice of slicesOf(piece)) {
+        if (response.write(format === 'sse' ? formatEvents(slice) : formatPiece(slice, format)))
+          continue
+        if (await drained(response, patienceMs)) continue
+        next = lastOf(slice) + 1
+        break reading
+      }
+      if (response.destroyed) return
+      await nextTurn()
+    }
+    if (next === undefined) return
+    from = next
+    await drained(response)
+  } while (!response.destroyed)
+}
+
+function* slicesOf(piece: Piece): Iterable<Piece> {
+  if (piece.type === 'damage') yield piece
+  else
+    for (let at = 0; at < piece.records.length; at += sliceRecords)
+      yield { type: 'records', records: piece.records.slice(at, at + sliceRecords) }
+}
+
+/** Last offset of a piece. */
+function lastOf(piece: Piece): number {
+  return piece.type === 'damage' ? piece.last : piece.records.at(-1)!.offset
 }
 
 /** Lets everybody else go first: a fast reader must not keep the process from taking batches. */
@@ -159,12 +200,20 @@ function queryOf(url: URL, stream: string): Query {
       throw new QueryProblem(`unknown parameter "${name}": there are ${known.join(', ')}`)
   const of = (name: string) => url.searchParams.get(name) ?? undefined
   return parseQuery({
-    stream: decodeURIComponent(stream),
+    stream: decode(stream),
     from: of('from'),
     to: of('to'),
     device: of('device'),
     metric: of('metric'),
   })
+}
+
+function decode(part: string): string {
+  try {
+    return decodeURIComponent(part)
+  } catch {
+    throw new QueryProblem(`"${part}" is not percent-encoded as it should be`)
+  }
 }
 
 function tailFormat(request: IncomingMessage, url: URL): Format | 'sse' {

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import crc32c from 'crc-32/crc32c.js'
 import { anyMark } from '../../collector/log/embedded/frame.ts'
 import { verifyLog } from '../../collector/log/embedded/verify.ts'
 import type { LogEngine } from '../../collector/log/engine.ts'
@@ -146,6 +147,22 @@ test('a damaged header of a segment costs none of its frames', async () => {
   await using log = await openLog(disk)
   await appendAll(log, [agent.readings(3)])
   assert.deepEqual(await contentOf(log), ['1-3', '4-6', '7-9'])
+})
+
+test('a log of a newer version is left alone', async () => {
+  const disk = new MemoryDisk()
+  const agent = new TestAgent()
+  {
+    await using log = await openLog(disk)
+    await appendAll(log, [agent.readings(3)])
+  }
+  const bytes = disk.bytesOf(segment(1))
+  const view = new DataView(bytes.buffer)
+  view.setUint32(8, 2)
+  view.setInt32(12, crc32c.buf(bytes.subarray(16, 88), crc32c.buf(bytes.subarray(0, 12), 0)))
+  const before = bytes.slice()
+  await assert.rejects(openLog(disk), { code: 'LOG_NEWER' })
+  assert.deepEqual(disk.bytesOf(segment(1)), before)
 })
 
 test('a payload that looks like a frame is not taken for one behind damage', async () => {

@@ -1,7 +1,7 @@
 import { nodeDisk } from '../../collector/log/embedded/disk.ts'
 import { EmbeddedLog } from '../../collector/log/embedded/embedded.ts'
 import { systemClock, systemRandom } from '../../shared/system.ts'
-import { silent } from '../support/silent.ts'
+import { silentLog } from '../support/silent-log.ts'
 import { temporaryDirectory } from '../support/temporary.ts'
 import { logEngineContract } from './log-engine.ts'
 
@@ -16,7 +16,7 @@ for (const [size, segmentBytes] of Object.entries(sizes))
           disk: nodeDisk(directory),
           clock: systemClock,
           random: systemRandom,
-          logger: silent,
+          logger: silentLog,
           segmentBytes,
           groupBytes: 2 ** 20,
           retention: { bytes: undefined, ageMs: undefined },

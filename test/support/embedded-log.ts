@@ -2,7 +2,7 @@ import { EmbeddedLog, type EmbeddedOptions } from '../../collector/log/embedded/
 import type { Disk } from '../../shared/ports.ts'
 import { systemRandom } from '../../shared/system.ts'
 import { ManualClock } from './manual-clock.ts'
-import { silent } from './silent.ts'
+import { silentLog } from './silent-log.ts'
 
 /** An embedded log on `disk`; whatever does not matter has a default. */
 export function openLog(disk: Disk, options: Partial<EmbeddedOptions> = {}): Promise<EmbeddedLog> {
@@ -10,7 +10,7 @@ export function openLog(disk: Disk, options: Partial<EmbeddedOptions> = {}): Pro
     disk,
     clock: new ManualClock(),
     random: systemRandom,
-    logger: silent,
+    logger: silentLog,
     segmentBytes: 2 ** 20,
     groupBytes: 2 ** 20,
     retention: { bytes: undefined, ageMs: undefined },

@@ -28,8 +28,7 @@ export class FolderView implements PartitionView {
   readonly partition = 0
   readonly #clock: Clock
   #segments: readonly Segment[] = []
-  /** Names and sizes as of the last look. */
-  #seen = ''
+  #found: readonly FoundSegment[] = []
   #version = 0
 
   /** @returns undefined when there is no log in the folder */
@@ -71,10 +70,15 @@ export class FolderView implements PartitionView {
   }
 
   async #look(): Promise<void> {
-    const found = await findSegments(this.disk, this.directory)
-    const seen = found.map(({ number, size }) => `${number}:${size}`).join()
-    if (seen === this.#seen) return
-    this.#seen = seen
+    const found = await findSegments(this.disk, this.directory, this.#found)
+    const last = found.at(-1)
+    const lastBefore = this.#found.at(-1)
+    const isSame =
+      found.length === this.#found.length &&
+      last?.number === lastBefore?.number &&
+      last?.size === lastBefore?.size
+    this.#found = found
+    if (isSame) return
     const known = new Map(this.#segments.map((segment) => [segment.number, segment]))
     const segments: Segment[] = []
     for (const [i, segment] of found.entries()) {

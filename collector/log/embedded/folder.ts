@@ -33,12 +33,26 @@ export interface FoundSegment {
   mark: Mark | undefined
 }
 
-/** The segments of a partition's folder, oldest first. */
-export async function findSegments(disk: Disk, directory: string): Promise<FoundSegment[]> {
+/**
+ * The segments of a partition's folder, oldest first.
+ *
+ * @param known what was found before, of which only the last may have changed
+ */
+export async function findSegments(
+  disk: Disk,
+  directory: string,
+  known: readonly FoundSegment[] = [],
+): Promise<FoundSegment[]> {
+  const settled = new Map(known.slice(0, -1).map((segment) => [segment.number, segment]))
   const found: FoundSegment[] = []
   for (const name of await disk.list(directory)) {
     const number = segmentNumber(name)
     if (number === undefined) continue
+    const before = settled.get(number)
+    if (before) {
+      found.push(before)
+      continue
+    }
     const segment = await withFile(disk, `${directory}/${name}`, async (file) => {
       const size = await file.size()
       const bytes = await file.read(0, segmentHeaderLength + maxHeadLength)
