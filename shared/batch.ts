@@ -128,7 +128,7 @@ export interface ItemSummary {
 }
 
 /** Items in one batch; neighbours are merged, so that there are few. */
-const maxBatchItems = 10_000
+const maxBatchItems = 4096
 
 const kinds = ['readings', 'records', 'gap'] as const
 const maxCounts = { readings: maxReadings, records: maxRecords, gap: Number.MAX_SAFE_INTEGER }

@@ -59,14 +59,16 @@ function sourceKey({ device, labels }: Source): string {
 }
 
 function channelKey({ metric, unit, between, epsilon }: Channel): string {
-  if (unit === undefined && between === 'raw') return metric
+  if (unit === undefined && between === 'raw' && epsilon === 0) return metric
   return `${metric}\u0000${unit === undefined ? '-' : `+${unit}`}\u0000${between}\u0000${epsilon}`
 }
 
 export function writeSources(writer: CborWriter, sources: readonly Source[]): void {
   writer.array(sources.length)
   for (const { device, labels } of sources) {
-    if (Object.keys(labels).length === 0) writer.text(device)
+    const { length } = Object.keys(labels)
+    if (length > maxLabels) throw new RangeError(`${length} labels`)
+    if (length === 0) writer.text(device)
     else {
       writer.array(2)
       writer.text(device)
@@ -78,15 +80,13 @@ export function writeSources(writer: CborWriter, sources: readonly Source[]): vo
 export function writeChannels(writer: CborWriter, channels: readonly Channel[]): void {
   writer.array(channels.length)
   for (const { metric, unit, between, epsilon } of channels) {
-    if (unit === undefined && between === 'raw') {
-      writer.text(metric)
-      continue
-    }
-    writer.array(between === 'raw' ? 2 : 4)
+    const members = between !== 'raw' || epsilon !== 0 ? 4 : unit !== undefined ? 2 : 1
+    if (members > 1) writer.array(members)
     writer.text(metric)
+    if (members === 1) continue
     if (unit === undefined) writer.null()
     else writer.text(unit)
-    if (between === 'raw') continue
+    if (members === 2) continue
     writer.int(betweens.indexOf(between))
     writer.number(epsilon)
   }
@@ -142,7 +142,7 @@ export function readChannels(reader: CborReader, max: number): Channel[] {
       continue
     }
     if (members === 3) throw invalid('channel: an array of 3')
-    const between = betweens[reader.int('between', 1, 2)]!
+    const between = betweens[reader.int('between', 0, 2)]!
     const epsilon = reader.number('epsilon')
     if (epsilon < 0) throw invalid('epsilon: negative')
     channels.push({ metric, unit, between, epsilon })

@@ -117,6 +117,7 @@ function contentProblem(value: unknown, depth: number): string | undefined {
 
 /** A gap's body: reason, hash behind it, series concerned, from, to, whether the count is a lower bound. */
 export function writeGap(writer: CborWriter, gap: Gap): void {
+  if (gap.series.length > maxGapSeries) throw new RangeError(`a gap of ${gap.series.length} series`)
   writer.array(6)
   writer.text(gap.reason)
   writer.bytes(chainToBytes(gap.after))
