@@ -7,6 +7,7 @@ import { UserError } from '../shared/failure.ts'
 import { type Logger, makeLogger } from '../shared/log.ts'
 import type { Store } from '../shared/ports.ts'
 import { bootId, systemClock, systemRandom } from '../shared/system.ts'
+import { reportToSystemd } from '../shared/systemd.ts'
 import { Agent } from './agent.ts'
 import { type AgentConfig, agentWarnings, describeAgent, loadAgentConfig } from './config.ts'
 import { openControl } from './control.ts'
@@ -119,6 +120,7 @@ async function run(file: string): Promise<void> {
       { agent: config.agent, source: source.url, topics: source.topics, uplink: uplink.url, data },
       'agent is running',
     )
+    using _service = reportToSystemd(log)
     await running
   } finally {
     failed.abort()

@@ -1,0 +1,2 @@
+declare const binding: Record<string, unknown>
+export = binding

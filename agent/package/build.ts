@@ -1,0 +1,36 @@
+// `npm run package`: the agent as one file and as a Debian package, for each machine, into `dist/`.
+import { join } from 'node:path'
+import { root } from '../../shared/package/paths.ts'
+import { packageProgram } from '../../shared/package/program.ts'
+import { slimSubstitutes } from '../../shared/package/substitutes.ts'
+
+const folder = join(root, 'agent/package')
+const slim = join(root, 'shared/package/slim')
+const prebuilds = join(root, 'node_modules/classic-level/prebuilds')
+
+await packageProgram({
+  name: 'headgate-agent',
+  part: 'agent',
+  summary: 'brings sensor readings from MQTT to a Headgate collector',
+  description: `
+The agent runs on a gateway. It takes readings from an MQTT broker, keeps
+them on disk from the moment it acknowledges them, and forwards them in
+batches over HTTP, over any number of outages, restarts and power cuts.`,
+  folder,
+  substitutes: [
+    ...slimSubstitutes,
+    { module: 'undici/index.js', by: join(slim, 'undici.cjs') },
+    { module: 'readable-stream/lib/ours/index.js', by: join(slim, 'readable-stream.cjs') },
+    { module: 'classic-level/index.js', by: join(folder, 'classic-level.ts') },
+    { module: 'classic-level/binding.js', by: join(folder, 'binding.cjs') },
+  ],
+  // The inspector's signal would open a debugger to whoever may send one. New objects get a small space:
+  // the default grows to 2 x 16 MiB, which a gateway has better use for.
+  execArgv: ['--disable-sigusr1', '--max-semi-space-size=1'],
+  addons: ({ arch }) => ({
+    'classic-level.node': join(
+      prebuilds,
+      arch === 'arm64' ? 'linux-arm64/classic-level.armv8.node' : 'linux-x64/classic-level.node',
+    ),
+  }),
+})

@@ -1,0 +1,2 @@
+// A part of a library that the program never reaches: pino's worker threads, prom-client's exemplars.
+module.exports = {}
