@@ -24,7 +24,8 @@ export interface Accepted {
   sentTo: Set<string>
   /**
    * Copies beyond the first that the agent cannot know for such: the broker sent it again although it had
-   * read the PUBACK, or to another agent, or to one whose memory had been taken away.
+   * read the PUBACK, or to another agent, or to one whose memory had been taken away, or it is one whose
+   * packet ids prove nothing.
    */
   repeats: number
 }
@@ -361,7 +362,7 @@ class Client implements BrokerEnd {
     const { machine } = this.#wire
     const isFirst = sentTo.size === 0
     sentTo.add(machine)
-    if (!isFirst && sentTo.size > 1) message.repeats += 1
+    if (!isFirst && (sentTo.size > 1 || this.#broker.kind.reusesIds)) message.repeats += 1
     this.#broker.say('broker: PUBLISH', `${message.number} as ${id}${duplicate ? ' again' : ''}`)
     this.#send({
       cmd: 'publish',

@@ -96,7 +96,8 @@ export class Machine {
           if (pending) process.timers -= 1
           pending = false
         }
-        const cancel = process.after(ms, () => {
+        // No timer of Node's is shorter.
+        const cancel = process.after(Math.max(1, ms), () => {
           settle()
           callback()
         })
@@ -109,10 +110,17 @@ export class Machine {
   }
 }
 
-/** The same seed gives the same bytes: two processes of one seed are one snapshot, resumed twice. */
+/**
+ * The same seed gives the same bytes: two processes of one seed are one memory snapshot, resumed twice. How
+ * often a process asks for delays changes nothing about its identities.
+ */
 export function seededRandom(seed: number): Random {
-  const seeded = new Seeded(seed)
-  return { uniform: () => seeded.uniform(), bytes: (length) => randomBytes(seeded, length) }
+  const delays = new Seeded(seed)
+  const identities = new Seeded(~seed)
+  return {
+    uniform: () => delays.uniform(),
+    bytes: (length) => randomBytes(identities, length),
+  }
 }
 
 export function randomBytes(seeded: Seeded, length: number): Uint8Array {

@@ -42,10 +42,10 @@ export function planOf(seed: number, only?: ReadonlySet<number>): Round[] {
       forMs: 100 * 200 ** seeded.uniform(),
       seed: seeded.below(2 ** 32),
     })).filter((fault) => only?.has(fault.number) ?? true)
-    const bursts = Array.from({ length: 10 + seeded.below(10) }, () => ({
+    const bursts = Array.from({ length: 5 + seeded.below(8) }, () => ({
       atMs: durationMs * seeded.uniform(),
       device: seeded.below(devices),
-      messages: 1 + seeded.below(6),
+      messages: 1 + seeded.below(5),
     }))
     return { durationMs, faults, bursts }
   })

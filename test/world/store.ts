@@ -1,3 +1,4 @@
+import { OutboxFailure } from '../../agent/outbox/failure.ts'
 import { UserError } from '../../shared/failure.ts'
 import type { Store, StoreChange, StoreEntry, StoreRange } from '../../shared/ports.ts'
 import type { Seeded } from '../support/seeded.ts'
@@ -7,7 +8,7 @@ import type { Process } from './machine.ts'
 
 /** One write in LevelDB's log. */
 interface LogRecord {
-  changes: readonly StoreChange[]
+  changes: readonly Change[]
   /** Number of the log file that it stands in. */
   file: number
   /** It survives a loss of power. */
@@ -17,6 +18,9 @@ interface LogRecord {
   /** One of its bytes is flipped on disk. */
   flipped: boolean
 }
+
+/** A key, in Latin-1, which orders as bytes do, and its value. */
+type Change = readonly [string, Uint8Array | undefined]
 
 export interface StoreTrouble {
   full: boolean
@@ -50,7 +54,6 @@ export interface StoreOptions {
 export class SimulatedStore {
   trouble: StoreTrouble = { ...noTrouble }
   readonly #options: StoreOptions
-  /** By key, in Latin-1, which orders as bytes do. */
   #tables = new Map<string, Uint8Array>()
   /** What stands in log files and is in memory, not in a table. */
   #log: LogRecord[] = []
@@ -70,13 +73,13 @@ export class SimulatedStore {
     this.trouble = { ...noTrouble }
   }
 
-  /** @throws UserError while a live process holds it; ENOSPC on a full disk */
+  /** @throws UserError while a live process holds it; OutboxFailure on a full disk */
   async open(process: Process): Promise<Store> {
     await process.wait(1)
     if (this.#lockedBy?.alive) throw new UserError('another running agent holds it')
     if (this.trouble.full && this.#options.seeded.chance(0.5)) {
       this.#options.coverage.hit('store ENOSPC')
-      throw failure('ENOSPC', 'open')
+      throw new OutboxFailure('OUTBOX_OPEN_FAILED', 'ENOSPC: open')
     }
     this.#lockedBy = process
     this.#recover()
@@ -157,7 +160,7 @@ export class SimulatedStore {
     }
     for (const { key, value } of changes) this.#fileBytes += 16 + key.length + (value?.length ?? 0)
     const record = {
-      changes: changes.map(({ key, value }) => ({ key: key.slice(), value: value?.slice() })),
+      changes: changes.map(({ key, value }) => [latin1(key), value?.slice()] as const),
       file: this.#file,
       durable: false,
       behindFailure: this.#failed,
@@ -292,10 +295,10 @@ class Handle implements Store {
   }
 }
 
-function apply(contents: Map<string, Uint8Array>, changes: readonly StoreChange[]): void {
-  for (const { key, value } of changes)
-    if (value) contents.set(latin1(key), value)
-    else contents.delete(latin1(key))
+function apply(contents: Map<string, Uint8Array>, changes: readonly Change[]): void {
+  for (const [key, value] of changes)
+    if (value) contents.set(key, value)
+    else contents.delete(key)
 }
 
 function latin1(bytes: Uint8Array): string {

@@ -131,7 +131,8 @@ export class World {
       gateway.store.heal()
       gateway.start()
     }
-    for (const device of this.#published.keys()) this.#publish(device, 1)
+    // In each lane something, since a loss is found when its lane is next spoken of.
+    for (const device of this.#published.keys()) this.#publish(device, 3)
   }
 
   #isAtRest(): boolean {
@@ -223,6 +224,8 @@ export class World {
     if (collector !== this.collector) return
     this.coverage.hit('collector image restored')
     this.excuses.collectorForgot = true
+    // A loss is found when its lane is next spoken of, and of two agents one may have nothing to say.
+    if (this.excuses.severalLines) void this.oracle.archive(collector, this.#clock)
     collector.crash('power cut')
     collector.disk.restore(image)
     collector.start()
