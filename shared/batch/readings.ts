@@ -1,5 +1,5 @@
 import type { AdmittedReading, Arrival, Series, SeriesTable, Value } from '../reading.ts'
-import { type CborReader, CborWriter } from './cbor.ts'
+import type { CborReader, CborWriter } from './cbor.ts'
 import {
   type Dictionary,
   dictionaryOf,
@@ -14,52 +14,101 @@ import {
 import { invalid } from './failure.ts'
 import { orderColumn, readOrder } from './order.ts'
 import { arrivalColumn, maxQuality, qualityColumn, readArrivals, readQualities } from './runs.ts'
-import { maxTimeMs, readTimes, type TimeColumns, timeColumns } from './times.ts'
+import { maxTimeMs, paces, readTimes, type Times, timeColumns } from './times.ts'
 import {
   type Other,
   readOthers,
   readTexts,
   readValues,
-  type ValueColumns,
   valueColumns,
   writeOthers,
   writeTexts,
 } from './values.ts'
 
-/** Keys of a readings item's body. Empty columns and integers that have their default are left out. */
-const key = {
-  from: 0,
-  span: 1,
-  sources: 2,
-  channels: 3,
-  series: 4,
-  order: 5,
-  tick: 6,
-  step: 7,
-  pace: 8,
-  sharing: 9,
-  steps: 10,
-  nanoTick: 11,
-  nanos: 12,
-  forms: 13,
-  numbers: 14,
-  nudges: 15,
-  doubles: 16,
-  singles: 17,
-  texts: 18,
-  others: 19,
-  qualities: 20,
-  perMs: 21,
-  arrivals: 22,
-} as const
-const lastKey = key.arrivals
-
 /** Readings in one item. */
 export const maxReadings = 50_000
 
-const fields = new CborWriter()
+/** Members of a body. The place in this list is the key on the wire: never move one, only add. */
+const names = [
+  'from',
+  'span',
+  'sources',
+  'channels',
+  'series',
+  'order',
+  'tick',
+  'step',
+  'pace',
+  'sharing',
+  'steps',
+  'nanoTick',
+  'nanos',
+  'forms',
+  'numbers',
+  'nudges',
+  'doubles',
+  'singles',
+  'texts',
+  'others',
+  'qualities',
+  'perMs',
+  'arrivals',
+] as const
+type Name = (typeof names)[number]
+type IntegerName = 'from' | 'span' | 'tick' | 'step' | 'pace' | 'nanoTick' | 'perMs'
+type ListName = 'sources' | 'channels' | 'texts' | 'others'
+type ColumnName = Exclude<Name, IntegerName | ListName>
 
-/** Writes the body, a map, behind an item's kind and count. */
+/** Left out where they have this value. */
+const usual: Readonly<Record<IntegerName, number>> = {
+  from: 0,
+  span: 0,
+  tick: 1,
+  step: 0,
+  pace: paces.steady,
+  nanoTick: 0,
+  perMs: 1,
+}
+const ranges: Readonly<Record<IntegerName, readonly [min: number, max: number]>> = {
+  from: [-maxTimeMs, maxTimeMs],
+  span: [0, 2 * maxTimeMs],
+  tick: [1, 2 * maxTimeMs],
+  step: [-2 * maxTimeMs, 2 * maxTimeMs],
+  pace: [paces.steady, paces.adaptive],
+  nanoTick: [0, 999_999],
+  perMs: [1, 1000],
+}
+const none: Uint8Array = new Uint8Array(0)
+/** Left out where they are empty. */
+const noColumns: Readonly<Record<ColumnName, Uint8Array>> = {
+  series: none,
+  order: none,
+  sharing: none,
+  steps: none,
+  nanos: none,
+  forms: none,
+  numbers: none,
+  nudges: none,
+  doubles: none,
+  singles: none,
+  qualities: none,
+  arrivals: none,
+}
+
+/** A body as it lies in the bytes: columns not decoded yet. */
+interface Body {
+  integers: Record<IntegerName, number>
+  columns: Record<ColumnName, Uint8Array>
+  dictionary: Dictionary
+  texts: string[]
+  others: Other[]
+}
+
+/**
+ * Writes the body of an item.
+ *
+ * @throws RangeError for a time, quality or arrival that the columns cannot hold
+ */
 export function writeReadings(writer: CborWriter, readings: readonly AdmittedReading[]): void {
   const count = readings.length
   const indexes = new Map<Series, number>()
@@ -71,23 +120,22 @@ export function writeReadings(writer: CborWriter, readings: readonly AdmittedRea
   let from = Infinity
   let to = -Infinity
   for (let i = 0; i < count; i++) {
-    const reading = readings[i]!
-    let index = indexes.get(reading.series)
-    if (index === undefined) {
-      index = indexes.size
-      indexes.set(reading.series, index)
-    }
-    seriesOf[i] = index
-    const { timeMs, timeNanos, quality } = reading
+    const { series, timeMs, timeNanos, quality, arrival } = readings[i]!
     if (!isWithin(timeMs, -maxTimeMs, maxTimeMs) || !isWithin(timeNanos, 0, 999_999))
       throw new RangeError(`a time of ${timeMs} ms and ${timeNanos} ns`)
     if (!isWithin(quality, 0, maxQuality)) throw new RangeError(`a quality of ${quality}`)
+    let index = indexes.get(series)
+    if (index === undefined) {
+      index = indexes.size
+      indexes.set(series, index)
+    }
+    seriesOf[i] = index
     if (timeMs < from) from = timeMs
     if (timeMs > to) to = timeMs
     ms[i] = timeMs
     nanos[i] = timeNanos
     qualities[i] = quality
-    arrivals[i] = reading.arrival
+    arrivals[i] = arrival
   }
   const dictionary = dictionaryOf([...indexes.keys()])
   const starts = startsOf(seriesOf, indexes.size)
@@ -95,55 +143,29 @@ export function writeReadings(writer: CborWriter, readings: readonly AdmittedRea
   const values: Value[] = new Array(count)
   for (let i = 0; i < count; i++) values[slots[seriesOf[i]!]!++] = readings[i]!.value
 
-  const times = timeColumns(ms, nanos, seriesOf, dictionary.sourceOf, from)
-  const columns = valueColumns(values, starts, dictionary.channelOf)
-  const arrived = arrivalColumn(arrivals, from)
-
-  fields.clear()
-  let size = 0
-  const integer = (field: number, value: number, usual = 0) => {
-    if (value === usual) return
-    size++
-    fields.int(field)
-    fields.int(value)
-  }
-  const bytes = (field: number, value: Uint8Array) => {
-    if (value.length === 0) return
-    size++
-    fields.int(field)
-    fields.bytes(value)
-  }
-  const list = (field: number, length: number, write: () => void) => {
-    if (length === 0) return
-    size++
-    fields.int(field)
-    write()
-  }
-  integer(key.from, from)
-  integer(key.span, to - from)
-  list(key.sources, 1, () => writeSources(fields, dictionary.sources))
-  list(key.channels, 1, () => writeChannels(fields, dictionary.channels))
-  bytes(key.series, seriesColumn(dictionary))
-  bytes(key.order, orderColumn(seriesOf, indexes.size))
-  integer(key.tick, times.tick, 1)
-  integer(key.step, times.step)
-  integer(key.pace, times.pace)
-  bytes(key.sharing, times.sharing)
-  bytes(key.steps, times.steps)
-  integer(key.nanoTick, times.nanoTick)
-  bytes(key.nanos, times.nanos)
-  bytes(key.forms, columns.forms)
-  bytes(key.numbers, columns.numbers)
-  bytes(key.nudges, columns.nudges)
-  bytes(key.doubles, columns.doubles)
-  bytes(key.singles, columns.singles)
-  list(key.texts, columns.texts.length, () => writeTexts(fields, columns.texts))
-  list(key.others, columns.others.length, () => writeOthers(fields, columns.others))
-  bytes(key.qualities, qualityColumn(qualities))
-  integer(key.perMs, arrived.perMs, 1)
-  bytes(key.arrivals, arrived.runs)
-  writer.map(size)
-  writer.embed(fields)
+  const { tick, step, pace, nanoTick, ...timed } = timeColumns(
+    ms,
+    nanos,
+    seriesOf,
+    dictionary.sourceOf,
+    from,
+  )
+  const { texts, others, ...valued } = valueColumns(values, starts, dictionary.channelOf)
+  const { perMs, runs } = arrivalColumn(arrivals, from)
+  writeBody(writer, {
+    integers: { from, span: to - from, tick, step, pace, nanoTick, perMs },
+    columns: {
+      series: seriesColumn(dictionary),
+      order: orderColumn(seriesOf, indexes.size),
+      ...timed,
+      ...valued,
+      qualities: qualityColumn(qualities),
+      arrivals: runs,
+    },
+    dictionary,
+    texts,
+    others,
+  })
 }
 
 function isWithin(value: number, min: number, max: number): boolean {
@@ -158,141 +180,81 @@ function startsOf(seriesOf: Uint16Array, seriesCount: number): Uint32Array {
   return starts
 }
 
-const none: Uint8Array = new Uint8Array(0)
+function writeBody(writer: CborWriter, { integers, columns, dictionary, texts, others }: Body) {
+  const lists: Record<ListName, { length: number; write: () => void }> = {
+    sources: {
+      length: dictionary.sources.length,
+      write: () => writeSources(writer, dictionary.sources),
+    },
+    channels: {
+      length: dictionary.channels.length,
+      write: () => writeChannels(writer, dictionary.channels),
+    },
+    texts: { length: texts.length, write: () => writeTexts(writer, texts) },
+    others: { length: others.length, write: () => writeOthers(writer, others) },
+  }
+  const isThere = (name: Name) =>
+    isInteger(name)
+      ? integers[name] !== usual[name]
+      : (isColumn(name) ? columns[name] : lists[name]).length > 0
+  writer.map(names.filter(isThere).length)
+  names.forEach((name, key) => {
+    if (!isThere(name)) return
+    writer.int(key)
+    if (isInteger(name)) writer.int(integers[name])
+    else if (isColumn(name)) writer.bytes(columns[name])
+    else lists[name].write()
+  })
+}
 
-/** A body as it lies in the bytes: columns not yet decoded. */
-interface Body {
-  count: number
-  from: number
-  span: number
-  dictionary: Dictionary
-  order: Uint8Array
-  times: TimeColumns
-  values: ValueColumns
-  qualities: Uint8Array
-  perMs: number
-  arrivals: Uint8Array
+function isInteger(name: Name): name is IntegerName {
+  return name in usual
+}
+
+function isColumn(name: Name): name is ColumnName {
+  return name in noColumns
 }
 
 function readBody(reader: CborReader, count: number): Body {
+  const integers = { ...usual }
+  const columns = { ...noColumns }
   let sources: Dictionary['sources'] = []
   let channels: Dictionary['channels'] = []
-  let series = none
   let texts: string[] = []
   let others: Other[] = []
-  const integers = { from: 0, span: 0, tick: 1, step: 0, pace: 0, nanoTick: 0, perMs: 1 }
-  const columns = {
-    order: none,
-    sharing: none,
-    steps: none,
-    nanos: none,
-    forms: none,
-    numbers: none,
-    nudges: none,
-    doubles: none,
-    singles: none,
-    qualities: none,
-    arrivals: none,
-  }
-  reader.fields('readings', lastKey, (field) => {
-    switch (field) {
-      case key.from:
-        integers.from = reader.int('from', -maxTimeMs, maxTimeMs)
-        break
-      case key.span:
-        integers.span = reader.int('span', 0, 2 * maxTimeMs)
-        break
-      case key.sources:
-        sources = readSources(reader, count)
-        break
-      case key.channels:
-        channels = readChannels(reader, count)
-        break
-      case key.series:
-        series = reader.bytes('series')
-        break
-      case key.tick:
-        integers.tick = reader.int('tick', 1, 2 * maxTimeMs)
-        break
-      case key.step:
-        integers.step = reader.int('step', -2 * maxTimeMs, 2 * maxTimeMs)
-        break
-      case key.pace:
-        integers.pace = reader.int('pace', 0, 2)
-        break
-      case key.nanoTick:
-        integers.nanoTick = reader.int('nanoTick', 1, 999_999)
-        break
-      case key.perMs:
-        integers.perMs = reader.int('perMs', 1, 1000)
-        break
-      case key.texts:
-        texts = readTexts(reader, count)
-        break
-      case key.others:
-        others = readOthers(reader, count)
-        break
-      default: {
-        const name = columnNames.get(field)
-        if (!name) throw invalid(`readings: unknown key ${field}`)
-        columns[name] = reader.bytes(name)
-      }
-    }
+  reader.fields('readings', names.length - 1, (key) => {
+    const name = names[key]!
+    if (isInteger(name)) integers[name] = reader.int(name, ...ranges[name])
+    else if (isColumn(name)) columns[name] = reader.bytes(name)
+    else if (name === 'sources') sources = readSources(reader, count)
+    else if (name === 'channels') channels = readChannels(reader, count)
+    else if (name === 'texts') texts = readTexts(reader, count)
+    else others = readOthers(reader, count)
   })
-  if (integers.perMs !== 1 && integers.perMs !== 1000) throw invalid('perMs: neither 1 nor 1000')
-  const { from, span, tick, step, nanoTick, perMs } = integers
-  const { order, sharing, steps, nanos, forms, numbers, nudges, doubles, singles } = columns
-  return {
-    count,
-    from,
-    span,
-    dictionary: readPairs(series, sources, channels, count),
-    order,
-    times: { tick, nanoTick, step, pace: integers.pace, sharing, steps, nanos },
-    values: { forms, numbers, nudges, doubles, singles, texts, others },
-    qualities: columns.qualities,
-    perMs,
-    arrivals: columns.arrivals,
-  }
+  const dictionary = readPairs(columns.series, sources, channels, count)
+  return { integers, columns, dictionary, texts, others }
 }
 
-const columnNames = new Map(
-  (
-    [
-      'order',
-      'sharing',
-      'steps',
-      'nanos',
-      'forms',
-      'numbers',
-      'nudges',
-      'doubles',
-      'singles',
-      'qualities',
-      'arrivals',
-    ] as const
-  ).map((name) => [key[name], name] as const),
-) as Map<
-  number,
-  | 'order'
-  | 'sharing'
-  | 'steps'
-  | 'nanos'
-  | 'forms'
-  | 'numbers'
-  | 'nudges'
-  | 'doubles'
-  | 'singles'
-  | 'qualities'
-  | 'arrivals'
->
+/** All columns decoded, in sequence order but for the values. */
+interface Decoded {
+  seriesOf: Uint16Array
+  times: Times
+  /** Position of each series' first value. */
+  starts: Uint32Array
+  qualities: Int32Array
+  arrived: { counts: number[]; arrivals: Arrival[] }
+}
 
-/** Every column decoded, in sequence order; values only with `into`. */
-function readColumns(body: Body, build: boolean) {
-  const { count, from, span, dictionary } = body
-  const { sourceOf } = dictionary
-  const seriesOf = readOrder(body.order, count, sourceOf.length)
-  const times = readTimes(body.times, seriesOf, sourceOf, from)
+/**
+ * @param values takes the values by position; without it they are checked only
+ * @throws WireFailure unless every column holds exactly what `count` readings need
+ */
+function decode(body: Body, count: number, values?: Value[]): Decoded {
+  const { integers, columns, dictionary, texts, others } = body
+  const { from, span, tick, step, pace, nanoTick, perMs } = integers
+  const { sourceOf, channelOf } = dictionary
+  const seriesOf = readOrder(columns.order, count, sourceOf.length)
+  const times = readTimes({ tick, step, pace, nanoTick, ...columns }, seriesOf, sourceOf, from)
   let earliest = Infinity
   let latest = -Infinity
   for (const ms of times.ms) {
@@ -300,22 +262,27 @@ function readColumns(body: Body, build: boolean) {
     if (ms > latest) latest = ms
   }
   if (earliest !== from || latest !== from + span)
-    throw invalid('from and span: not those of the times')
+    throw invalid('from and span: not of these times')
   const starts = startsOf(seriesOf, sourceOf.length)
-  const values: Value[] | undefined = build ? new Array(count) : undefined
-  readValues(body.values, starts, dictionary.channelOf, values)
-  const qualities = readQualities(body.qualities, count)
-  const arrived = readArrivals({ perMs: body.perMs, runs: body.arrivals }, count, from)
-  return { seriesOf, times, starts, values, qualities, arrived }
+  readValues({ ...columns, texts, others }, starts, channelOf, values)
+  return {
+    seriesOf,
+    times,
+    starts,
+    qualities: readQualities(columns.qualities, count),
+    arrived: readArrivals({ perMs, runs: columns.arrivals }, count, from),
+  }
 }
 
+/** @throws WireFailure */
 export function readReadings(
   reader: CborReader,
   count: number,
   table: SeriesTable,
 ): AdmittedReading[] {
   const body = readBody(reader, count)
-  const { seriesOf, times, starts, values, qualities, arrived } = readColumns(body, true)
+  const values: Value[] = new Array(count)
+  const { seriesOf, times, starts, qualities, arrived } = decode(body, count, values)
   const series = internSeries(body.dictionary, table)
   const readings: AdmittedReading[] = []
   let i = 0
@@ -326,7 +293,7 @@ export function readReadings(
         series: series[index]!,
         timeMs: times.ms[i]!,
         timeNanos: times.nanos ? times.nanos[i]! : 0,
-        value: values![starts[index]!++]!,
+        value: values[starts[index]!++]!,
         quality: qualities[i]!,
         arrival,
       })
@@ -335,21 +302,30 @@ export function readReadings(
   return readings
 }
 
-/** Checks all of a body without building readings. */
-export function checkReadings(reader: CborReader, count: number): { fromMs: number; toMs: number } {
-  const body = readBody(reader, count)
-  readColumns(body, false)
-  return { fromMs: body.from, toMs: body.from + body.span }
+/** Times that an item's readings lie between, inclusive. */
+export interface TimeRange {
+  fromMs: number
+  toMs: number
 }
 
-/** Reads only a body's time range, and steps over the rest. */
-export function readingsRange(reader: CborReader): { fromMs: number; toMs: number } {
-  let from = 0
-  let span = 0
-  reader.fields('readings', lastKey, (field) => {
-    if (field === key.from) from = reader.int('from', -maxTimeMs, maxTimeMs)
-    else if (field === key.span) span = reader.int('span', 0, 2 * maxTimeMs)
+/** Checks all of a body without building readings. @throws WireFailure */
+export function checkReadings(reader: CborReader, count: number): TimeRange {
+  const body = readBody(reader, count)
+  decode(body, count)
+  return rangeOf(body.integers)
+}
+
+/** Reads only a body's time range, and steps over the rest. @throws WireFailure */
+export function readingsRange(reader: CborReader): TimeRange {
+  const integers = { from: usual.from, span: usual.span }
+  reader.fields('readings', names.length - 1, (key) => {
+    const name = names[key]!
+    if (name === 'from' || name === 'span') integers[name] = reader.int(name, ...ranges[name])
     else reader.skip()
   })
+  return rangeOf(integers)
+}
+
+function rangeOf({ from, span }: { from: number; span: number }): TimeRange {
   return { fromMs: from, toMs: from + span }
 }

@@ -99,6 +99,7 @@ export function readArrivals(
   count: number,
   from: number,
 ): { counts: number[]; arrivals: Arrival[] } {
+  if (perMs !== 1 && perMs !== 1000) throw invalid('perMs: neither 1 nor 1000')
   const column = new VarintReader(runs, 'arrivals')
   const counts: number[] = []
   const arrivals: Arrival[] = []

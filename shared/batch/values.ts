@@ -89,6 +89,8 @@ export function valueColumns(
 
 class ValueWriter {
   readonly #values: readonly Value[]
+  /** The decimals among them, scaled; NaN elsewhere. */
+  readonly #scaled: Float64Array
   readonly #doubles: number[] = []
   readonly #singles: number[] = []
   readonly #texts = new Map<string, number>()
@@ -99,6 +101,7 @@ class ValueWriter {
 
   constructor(values: readonly Value[], channelOf: Uint16Array) {
     this.#values = values
+    this.#scaled = new Float64Array(values.length)
     this.#channels = new ChannelHistory(channelOf)
     numberBytes.clear()
     nudgeBytes.clear()
@@ -120,7 +123,9 @@ class ValueWriter {
     }
     const nulls = end - start - numbers - wide - texts - booleans
     if (numbers + wide >= Math.max(texts, booleans, nulls))
-      return wide > 0 ? this.#integers(start, end) : this.#decimals(start, end, channel)
+      return wide > 0 && this.#areIntegers(start, end)
+        ? this.#integers(start, end)
+        : this.#decimals(start, end, channel)
     if (texts >= Math.max(booleans, nulls)) return this.#each(form.text, start, end)
     return this.#each(booleans >= nulls ? form.boolean : form.null, start, end)
   }
@@ -139,14 +144,15 @@ class ValueWriter {
   #decimals(start: number, end: number, channel: number): number {
     const e = this.#chooseExponent(start, end, channel)
     if (e === undefined) return this.#floats(start, end)
-    const values = this.#values
     const base = this.#channels.first(channel, form.difference + e)
     let plainSum = 0
     let differenceSum = 0
     let steepest = 0
     let before = base
     for (let i = start; i < end; i++) {
-      const scaled = scaleNearly(values[i] as number, e)
+      const value = this.#values[i]
+      const scaled = typeof value === 'number' ? scaleNearly(value, e) : Number.NaN
+      this.#scaled[i] = scaled
       if (Number.isNaN(scaled)) continue
       const difference = Math.abs(scaled - before)
       plainSum += Math.abs(scaled)
@@ -154,22 +160,22 @@ class ValueWriter {
       if (difference > steepest) steepest = difference
       before = scaled
     }
-    const plain = steepest >= scaledLimit || plainSum < differenceSum
-    const chosen = (plain ? form.plain : form.difference) + e
-    before = plain ? 0 : base
-    let first = true
+    const isPlain = steepest >= scaledLimit || plainSum < differenceSum
+    const chosen = (isPlain ? form.plain : form.difference) + e
+    let isFirst = true
+    before = isPlain ? 0 : base
     for (let i = start; i < end; i++) {
-      const value = values[i]!
-      const scaled = typeof value === 'number' ? scaleNearly(value, e) : Number.NaN
+      const scaled = this.#scaled[i]!
+      const value = this.#values[i]!
       if (Number.isNaN(scaled)) {
         this.#other(i, value)
         continue
       }
       numberBytes.signed(scaled - before)
       if (unscale(scaled, e) !== value) this.#nudge(i, nudgeOf(value as number, scaled, e))
-      if (first) this.#channels.began(channel, chosen, scaled)
-      first = false
-      if (!plain) before = scaled
+      if (isFirst) this.#channels.began(channel, chosen, scaled)
+      isFirst = false
+      if (!isPlain) before = scaled
     }
     return chosen
   }
@@ -203,6 +209,14 @@ class ValueWriter {
     let singles = 0
     for (let i = start; i < end; i++) if (isSingle(this.#values[i]!)) singles++
     return this.#each(singles * 2 > end - start ? form.single : form.double, start, end)
+  }
+
+  #areIntegers(start: number, end: number): boolean {
+    for (let i = start; i < end; i++) {
+      const value = this.#values[i]
+      if (typeof value === 'number' && !Number.isSafeInteger(value)) return false
+    }
+    return true
   }
 
   #integers(start: number, end: number): number {

@@ -210,6 +210,11 @@ test('a time range that is not that of the readings is refused', () => {
   refused(threeReadings(new Map(), 1999), 'WIRE_INVALID')
 })
 
+test('monotonic times in another unit than milliseconds or microseconds are refused', () => {
+  assert.doesNotThrow(() => inspectBatch(threeReadings(new Map([[21, 1000]]))))
+  refused(threeReadings(new Map([[21, 7]])), 'WIRE_INVALID')
+})
+
 test('sequences that the items do not cover are refused', () => {
   const item = encodeItem(itemOf(3, 1))
   refused(batchOf([item], 4), 'WIRE_INVALID')
@@ -287,9 +292,12 @@ function alertWith(content: Uint8Array, wrapped = true): Uint8Array {
 }
 
 /** Three readings of one series a second apart, spelled out, with columns replaced. */
-function threeReadings(changes = new Map<number, Uint8Array>(), spanMs = 2000): Uint8Array {
+function threeReadings(
+  changes = new Map<number, Uint8Array | number>(),
+  spanMs = 2000,
+): Uint8Array {
   const writer = new CborWriter()
-  const columns = new Map([
+  const columns = new Map<number, Uint8Array | number>([
     [4, varints(0, 0)],
     [5, new Uint8Array()],
     [10, varints(0, 2000, 2000)],
@@ -319,7 +327,8 @@ function threeReadings(changes = new Map<number, Uint8Array>(), spanMs = 2000): 
   }
   for (const [key, column] of columns) {
     writer.int(key)
-    writer.bytes(column)
+    if (typeof column === 'number') writer.int(column)
+    else writer.bytes(column)
   }
   return batchOf([writer.take()], 3)
 }
