@@ -1,0 +1,251 @@
+import { type AdmittedReading, Quality, type Value } from '../../shared/reading.ts'
+import { type AlertState, type AlertTiming, Condition } from './condition.ts'
+import { StateProblem, type StateReader, type StateWriter } from './state-bytes.ts'
+
+/** Undefined is: not checked. */
+export interface CheckConfig extends AlertTiming {
+  /** Least and most, in the value's unit; either may be infinite. */
+  range: readonly [number, number] | undefined
+  /** How far inside the range a value must be to count as back, in the value's unit. */
+  hysteresis: number
+  /** Largest change per millisecond, in the value's unit. */
+  ratePerMs: number | undefined
+  /** Longest time that a value may stay the same. */
+  stuckMs: number | undefined
+  /** Longest time without a reading. */
+  missingMs: number | undefined
+  /** How far a reading's time may lie ahead of the gateway's. */
+  futureMs: number | undefined
+  /** How far a reading's time may lie behind that of an earlier one. */
+  backwardsMs: number | undefined
+}
+
+/** Stored as positions in this list: never reorder, only add. */
+export const faults = [
+  'range',
+  'rate',
+  'stuck',
+  'missing',
+  'notFinite',
+  'future',
+  'backwards',
+] as const
+export type Fault = (typeof faults)[number]
+
+/** What a fault's change of state is told with. */
+export interface FaultReport {
+  fault: Fault
+  state: AlertState
+  sinceMs: number
+  timeMs: number
+  /** What was found and what is allowed, ms or the value's unit (for `rate` per second). */
+  found: number | undefined
+  limit: number | readonly [number, number] | undefined
+}
+
+/** Where faults are told. */
+export interface FaultListener {
+  fault(report: FaultReport): void
+}
+
+/** Back below this share of the limit the rate counts as good. */
+const calmRate = 0.9
+/** Before this the gateway's clock is not set, and says nothing about a reading's time: 2020. */
+const clockSetMs = 1_577_836_800_000
+
+/**
+ * Checks of one series that need no learning: each bad reading gets a quality bit, each fault one alert.
+ *
+ * Cost: a few comparisons a reading. State: ten numbers, and four more per fault that was ever there.
+ */
+export class Check {
+  readonly #config: CheckConfig
+  readonly #listener: FaultListener
+  readonly #conditions: (Condition | undefined)[] = faults.map(() => undefined)
+  /** Newest time of a reading, those in the future left out, ms; -Infinity before the first. */
+  #newestMs = -Infinity
+  #value: Value | undefined
+  #valueMs = 0
+  #sameSinceMs = 0
+  /** Arrival of the last reading, monotonic ms; NaN before the first since the start. */
+  #arrivedMs = Number.NaN
+  #raised = false
+  /** Set when a fault's state changed, for who saves it. */
+  changed = false
+
+  constructor(config: CheckConfig, listener: FaultListener) {
+    this.#config = config
+    this.#listener = listener
+  }
+
+  /** Marks the reading with what is wrong with it. @returns whether a fault was raised */
+  take(reading: AdmittedReading): boolean {
+    const { value, timeMs, arrival } = reading
+    const { futureMs } = this.#config
+    this.#raised = false
+    const inFuture =
+      futureMs !== undefined && arrival.wallMs >= clockSetMs && timeMs > arrival.wallMs + futureMs
+    // A time in the future must not make all that follows look old.
+    const nowMs = Math.max(this.#newestMs, inFuture ? arrival.wallMs : timeMs)
+    if (inFuture) reading.quality |= Quality.timeInFuture
+    if (futureMs !== undefined)
+      this.#judge('future', inFuture, true, nowMs, timeMs - arrival.wallMs)
+    this.#checkOrder(reading, nowMs)
+    if (typeof value === 'number') this.#checkNumber(reading, value, nowMs)
+    this.#checkStuck(reading, nowMs)
+    if (typeof value !== 'number' || Number.isFinite(value)) {
+      this.#value = value
+      this.#valueMs = timeMs
+    }
+    this.#newestMs = nowMs
+    this.#arrivedMs = arrival.monotonicMs
+    return this.#raised
+  }
+
+  /** Time passes without a reading. */
+  tick(monotonicMs: number): void {
+    const { missingMs } = this.#config
+    if (missingMs === undefined) return
+    // After a start silence counts from there.
+    if (Number.isNaN(this.#arrivedMs)) this.#arrivedMs = monotonicMs
+    const silentMs = monotonicMs - this.#arrivedMs
+    if (silentMs > missingMs && this.#newestMs > -Infinity)
+      this.#judge('missing', true, false, this.#newestMs + silentMs, silentMs)
+  }
+
+  #checkOrder(reading: AdmittedReading, nowMs: number): void {
+    const { backwardsMs, missingMs } = this.#config
+    const newestMs = this.#newestMs
+    if (newestMs === -Infinity) return
+    if (backwardsMs !== undefined) {
+      const backwards = reading.timeMs < newestMs - backwardsMs
+      if (backwards) reading.quality |= Quality.timeBackwards
+      this.#judge('backwards', backwards, true, nowMs, newestMs - reading.timeMs)
+    }
+    if (missingMs !== undefined) {
+      const silentMs = nowMs - newestMs
+      if (silentMs > missingMs) {
+        this.#judge('missing', true, false, newestMs + missingMs, silentMs)
+        this.#conditions[faults.indexOf('missing')]?.extend(nowMs)
+      } else this.#judge('missing', false, true, nowMs, silentMs)
+    }
+  }
+
+  #checkNumber(reading: AdmittedReading, value: number, nowMs: number): void {
+    const { range, hysteresis, ratePerMs } = this.#config
+    const finite = Number.isFinite(value)
+    if (!finite) reading.quality |= Quality.notFinite
+    this.#judge('notFinite', !finite, true, nowMs, undefined)
+    if (!finite) return
+    if (range) {
+      const outside = value < range[0] || value > range[1]
+      if (outside) reading.quality |= Quality.outOfRange
+      const calm = value >= range[0] + hysteresis && value <= range[1] - hysteresis
+      this.#judge('range', outside, calm, nowMs, value)
+    }
+    const elapsedMs = reading.timeMs - this.#valueMs
+    if (ratePerMs !== undefined && typeof this.#value === 'number' && elapsedMs > 0) {
+      const rate = Math.abs(value - this.#value) / elapsedMs
+      if (rate > ratePerMs) reading.quality |= Quality.rateExceeded
+      this.#judge('rate', rate > ratePerMs, rate <= ratePerMs * calmRate, nowMs, rate * 1000)
+    }
+  }
+
+  #checkStuck(reading: AdmittedReading, nowMs: number): void {
+    const { stuckMs } = this.#config
+    if (stuckMs === undefined) return
+    if (reading.value !== this.#value) this.#sameSinceMs = nowMs
+    const sameMs = nowMs - this.#sameSinceMs
+    const stuck = sameMs >= stuckMs
+    if (stuck) reading.quality |= Quality.stuck
+    this.#judge('stuck', stuck, true, nowMs, sameMs)
+  }
+
+  /** @param calm clearly not bad: between bad and calm a fault goes on, yet none begins */
+  #judge(fault: Fault, bad: boolean, calm: boolean, atMs: number, found: number | undefined): void {
+    const index = faults.indexOf(fault)
+    let condition = this.#conditions[index]
+    if (!condition) {
+      if (!bad) return
+      condition = new Condition()
+      this.#conditions[index] = condition
+    }
+    const there = bad || (condition.raised && !calm)
+    const state = there ? condition.bad(atMs, this.#config) : condition.good(atMs, this.#config)
+    if (!state) return
+    this.changed = true
+    if (state === 'raised') this.#raised = true
+    const { sinceMs } = condition
+    this.#listener.fault({ fault, state, sinceMs, timeMs: atMs, found, limit: this.#limit(fault) })
+  }
+
+  #limit(fault: Fault): FaultReport['limit'] {
+    const { range, ratePerMs, stuckMs, missingMs, futureMs, backwardsMs } = this.#config
+    switch (fault) {
+      case 'range':
+        return range
+      case 'rate':
+        return ratePerMs && ratePerMs * 1000
+      case 'stuck':
+        return stuckMs
+      case 'missing':
+        return missingMs
+      case 'future':
+        return futureMs
+      case 'backwards':
+        return backwardsMs
+      case 'notFinite':
+        return undefined
+    }
+  }
+
+  /** Whether no fault is raised, so that there is nothing to save. */
+  get quiet(): boolean {
+    return this.#conditions.every((condition) => !condition?.raised)
+  }
+
+  /** Raised faults: one fault is one alert, also over a restart. */
+  save(writer: StateWriter): void {
+    const raised = this.#conditions.filter((condition) => condition?.raised)
+    writer.varint(raised.length)
+    this.#conditions.forEach((condition, index) => {
+      if (!condition?.raised) return
+      writer.byte(index)
+      condition.save(writer)
+    })
+  }
+
+  /** Goes on with faults raised before; one that is no longer checked is dropped without a word. */
+  load(saved: ReadonlyMap<Fault, Condition>): void {
+    for (const [fault, condition] of saved)
+      if (fault === 'notFinite' || this.#limit(fault) !== undefined)
+        this.#conditions[faults.indexOf(fault)] = condition
+  }
+
+  /** What may be lost: what the next reading is compared with. */
+  saveSoft(writer: StateWriter): void {
+    writer.float(this.#newestMs)
+    writer.float(this.#valueMs)
+    writer.float(this.#sameSinceMs)
+    writer.byte(this.#value === undefined ? 0 : 1)
+    if (this.#value !== undefined) writer.value(this.#value)
+  }
+
+  loadSoft(reader: StateReader): void {
+    this.#newestMs = reader.float()
+    this.#valueMs = reader.float()
+    this.#sameSinceMs = reader.float()
+    this.#value = reader.byte() === 1 ? reader.value() : undefined
+  }
+}
+
+/** @throws StateProblem */
+export function readFaults(reader: StateReader): Map<Fault, Condition> {
+  const found = new Map<Fault, Condition>()
+  for (let left = reader.count(faults.length); left > 0; left--) {
+    const fault = faults[reader.byte()]
+    if (!fault) throw new StateProblem('an unknown fault')
+    found.set(fault, Condition.load(reader))
+  }
+  return found
+}

@@ -1,0 +1,99 @@
+import type { StateReader, StateWriter } from '../state-bytes.ts'
+
+export interface AlarmConfig {
+  /** Score from which on there is an alarm. */
+  threshold: number
+  /** Alarms at most in a day of a series, on average. */
+  alarmsPerDay: number
+}
+
+const dayMs = 86_400_000
+/** What an alarm takes off later scores: one bit of surprise. It wears off over a week. */
+const fatigue = 1 / 18
+const restMs = 7 * dayMs
+/** Readings below the threshold after which an anomaly is over. */
+const quiet = 20
+
+/** None of these is sharp either. */
+export const gateTuning = { fatigue, restMs, quiet }
+export type GateTuning = typeof gateTuning
+
+/**
+ * Decides which scores are alarms, so that one anomaly is one alarm and a series that cries often has to
+ * cry louder: each alarm lowers the scores of the next week a little, an anomaly that goes on raises no
+ * second alarm, and beyond the budget there is none.
+ *
+ * The score given out reaches the threshold exactly where an alarm is raised.
+ */
+export class AlarmGate {
+  readonly #config: AlarmConfig
+  readonly #tuning: GateTuning
+  readonly #most: number
+  #tired = 0
+  /** Alarms left in the budget. */
+  #left: number
+  #newestMs = Infinity
+  /** Readings until the anomaly is over; 0 when there is none. */
+  #remaining = 0
+  #sinceMs = 0
+  /** What the last reading did: raised an alarm, or ended the anomaly. */
+  event: 'raised' | 'cleared' | undefined
+
+  constructor(config: AlarmConfig, tuning: GateTuning = gateTuning) {
+    this.#config = config
+    this.#tuning = tuning
+    this.#most = Math.max(1, config.alarmsPerDay)
+    this.#left = this.#most
+  }
+
+  /** When the anomaly began that is under way or has just ended, ms. */
+  get sinceMs(): number {
+    return this.#sinceMs
+  }
+
+  /** @param raw a detector's score @returns the score in [0, 1] that counts */
+  take(raw: number, timeMs: number): number {
+    const { threshold, alarmsPerDay } = this.#config
+    this.#pass(timeMs, alarmsPerDay)
+    this.event = undefined
+    const score = Math.max(0, raw - this.#tired * this.#tuning.fatigue)
+    if (score < threshold) {
+      if (this.#remaining > 0 && --this.#remaining === 0) this.event = 'cleared'
+      return score
+    }
+    const free = this.#remaining === 0 && this.#left >= 1
+    if (free || this.#remaining > 0) this.#remaining = this.#tuning.quiet
+    if (!free) return threshold * (1 - 1e-6)
+    this.#tired++
+    this.#left--
+    this.#sinceMs = timeMs
+    this.event = 'raised'
+    return score
+  }
+
+  #pass(timeMs: number, alarmsPerDay: number): void {
+    // A clock that jumps ahead and back must not stop time here for years, nor hand out years of budget.
+    const elapsedMs = Math.min(timeMs - this.#newestMs, this.#tuning.restMs)
+    this.#newestMs = timeMs
+    if (!(elapsedMs > 0)) return
+    this.#tired *= Math.max(0, 1 - elapsedMs / this.#tuning.restMs)
+    this.#left = Math.min(this.#most, this.#left + (elapsedMs / dayMs) * alarmsPerDay)
+  }
+
+  save(writer: StateWriter): void {
+    writer.float(this.#tired)
+    writer.float(this.#left)
+    writer.float(this.#newestMs)
+    writer.varint(this.#remaining)
+    writer.float(this.#sinceMs)
+  }
+
+  /** @throws StateProblem */
+  load(reader: StateReader): void {
+    this.#tired = reader.float()
+    this.#left = Math.min(this.#most, reader.float())
+    this.#newestMs = reader.float()
+    this.#remaining = reader.varint()
+    this.#sinceMs = reader.float()
+  }
+}

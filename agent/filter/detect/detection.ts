@@ -1,0 +1,119 @@
+import { StateProblem, type StateReader, type StateWriter } from '../state-bytes.ts'
+import { type AlarmConfig, AlarmGate } from './alarm-gate.ts'
+import type { Detector } from './detector.ts'
+import { Ewma } from './ewma.ts'
+import { Hampel } from './hampel.ts'
+import { Surprise } from './surprise.ts'
+
+/** Stored as positions in this list: never reorder, only add. */
+export const methods = ['surprise', 'hampel', 'ewma'] as const
+
+export interface DetectionConfig extends AlarmConfig {
+  method: (typeof methods)[number]
+  /** Readings that `hampel` looks at. */
+  window: number
+  /** Readings after which one counts half, for `ewma`. */
+  halfLife: number
+  /** Deviations that `hampel` and `ewma` score 0.5. */
+  limit: number
+}
+
+/** Readings told with an alert, so that a person sees what came before. */
+const contextLength = 12
+
+/** A detector and its alarms, for one series. */
+export class Detection {
+  readonly #config: DetectionConfig
+  readonly #detector: Detector
+  readonly #gate: AlarmGate
+  /** Time and value of the last readings, a ring of pairs. */
+  readonly #recent = new Float64Array(2 * contextLength)
+  #seen = 0
+
+  constructor(config: DetectionConfig, detector: Detector = detectorOf(config)) {
+    this.#config = config
+    this.#detector = detector
+    this.#gate = new AlarmGate(config)
+  }
+
+  /**
+   * Score of a reading in [0, 1]; it reaches the threshold exactly where an alarm is raised.
+   *
+   * @param value finite
+   */
+  take(value: number, timeMs: number): number {
+    const score = this.#gate.take(this.#detector.take(value, timeMs), timeMs)
+    const at = (this.#seen++ % contextLength) * 2
+    this.#recent[at] = timeMs
+    this.#recent[at + 1] = value
+    return score
+  }
+
+  /** What the last reading did: raised an alarm, or ended the anomaly. */
+  get event(): 'raised' | 'cleared' | undefined {
+    return this.#gate.event
+  }
+
+  get sinceMs(): number {
+    return this.#gate.sinceMs
+  }
+
+  get threshold(): number {
+    return this.#config.threshold
+  }
+
+  get expected(): number {
+    return this.#detector.expected
+  }
+
+  /** Time and value of the last readings, the newest last. */
+  context(): [timeMs: number, value: number][] {
+    const pairs: [number, number][] = []
+    for (let i = Math.max(0, this.#seen - contextLength); i < this.#seen; i++) {
+      const at = (i % contextLength) * 2
+      pairs.push([this.#recent[at]!, this.#recent[at + 1]!])
+    }
+    return pairs
+  }
+
+  /** Alarms: what is under way must be neither raised again nor forgotten over a restart. */
+  save(writer: StateWriter): void {
+    this.#gate.save(writer)
+  }
+
+  load(reader: StateReader): void {
+    this.#gate.load(reader)
+  }
+
+  /** What was learned. */
+  saveSoft(writer: StateWriter): void {
+    const { method, window, halfLife } = this.#config
+    writer.byte(methods.indexOf(method))
+    writer.varint(method === 'hampel' ? window : method === 'ewma' ? halfLife : 0)
+    this.#detector.save(writer)
+  }
+
+  /** @throws StateProblem also when another method, or one set otherwise, has saved it */
+  loadSoft(reader: StateReader): void {
+    const { method, window, halfLife } = this.#config
+    const saved = methods[reader.byte()]
+    const length = reader.varint()
+    if (
+      saved !== method ||
+      length !== (method === 'hampel' ? window : method === 'ewma' ? halfLife : 0)
+    )
+      throw new StateProblem('what another method has learned')
+    this.#detector.load(reader)
+  }
+}
+
+export function detectorOf({ method, window, halfLife, limit }: DetectionConfig): Detector {
+  switch (method) {
+    case 'surprise':
+      return new Surprise()
+    case 'hampel':
+      return new Hampel({ window, limit })
+    case 'ewma':
+      return new Ewma({ halfLife, limit })
+  }
+}

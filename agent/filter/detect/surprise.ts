@@ -1,0 +1,49 @@
+import type { StateReader, StateWriter } from '../state-bytes.ts'
+import { DailyProfile, type ProfileTuning, profileTuning } from './daily-profile.ts'
+import type { Detector } from './detector.ts'
+import { Novelty, type NoveltyTuning, noveltyTuning } from './novelty.ts'
+
+/** This many bits score 1: the like of a value was seen once in 262,144 readings. Half of it, once in 512. */
+const mostBits = 18
+
+/**
+ * The default detector: how surprising is the value, or else its distance from what the time of day lets
+ * one expect? The larger of the two counts, in bits.
+ *
+ * Cost: two `Novelty` a reading. State: 1.3 KB after the first 200 readings.
+ */
+export class Surprise implements Detector {
+  readonly #value: Novelty
+  readonly #residual: Novelty
+  readonly #profile: DailyProfile
+  #byTimeOfDay = false
+
+  constructor(tuning: NoveltyTuning & ProfileTuning = { ...noveltyTuning, ...profileTuning }) {
+    this.#value = new Novelty(tuning)
+    this.#residual = new Novelty(tuning)
+    this.#profile = new DailyProfile(tuning)
+  }
+
+  take(value: number, timeMs: number): number {
+    const ofValue = this.#value.take(value)
+    const ofResidual = this.#residual.take(this.#profile.take(value, timeMs))
+    this.#byTimeOfDay = ofResidual > ofValue
+    return Math.min(1, Math.max(0, ofValue, ofResidual) / mostBits)
+  }
+
+  get expected(): number {
+    return this.#byTimeOfDay ? this.#profile.expected : this.#value.median
+  }
+
+  save(writer: StateWriter): void {
+    this.#value.save(writer)
+    this.#residual.save(writer)
+    this.#profile.save(writer)
+  }
+
+  load(reader: StateReader): void {
+    this.#value.load(reader)
+    this.#residual.load(reader)
+    this.#profile.load(reader)
+  }
+}
