@@ -7,6 +7,8 @@ const suites: Record<string, { folders: string[]; options?: string[] }> = {
   unit: { folders: ['agent', 'collector', 'shared', 'firmware-sim', 'contract'] },
   // One after the other: they measure time, and several of them fill both cores.
   process: { folders: ['process'], options: ['--test-concurrency=1'] },
+  // What `npm run package` has made; it measures memory and time too.
+  package: { folders: ['package'], options: ['--test-concurrency=1'] },
 }
 const args = process.argv.slice(2)
 const full = args.includes('--full')

@@ -3,7 +3,14 @@ import { delimiter, join } from 'node:path'
 import type { TestContext } from 'node:test'
 
 /** Debian package that brings a program, where it is not named like it. */
-const packages: Record<string, string> = { mosquitto_sub: 'mosquitto-clients' }
+const packages: Record<string, string> = {
+  mosquitto_sub: 'mosquitto-clients',
+  'systemd-nspawn': 'systemd-container',
+  'systemd-analyze': 'systemd',
+  'qemu-aarch64-static': 'qemu-user-static',
+  'dpkg-deb': 'dpkg',
+  nsenter: 'util-linux',
+}
 
 /**
  * Path of a program that a test needs. Where it is absent the test is skipped, and says what to install;
