@@ -143,9 +143,6 @@ async function tail(asked: Asked): Promise<void> {
   }
 }
 
-/** Records that are written in one go. */
-const sliceRecords = 500
-
 /**
  * Writes what a query finds at the reader's pace. A reader that has stopped for a while holds no batch:
  * it is let go, and read again where the reader goes on.
@@ -158,14 +155,12 @@ async function serve(
   let from = query.fromOffset
   do {
     let next: number | undefined
-    reading: for await (const piece of readRecords(log, { ...query, fromOffset: from })) {
+    for await (const piece of readRecords(log, { ...query, fromOffset: from })) {
       if (piece.type === 'damage') logger.error(piece, 'offsets that the disk has lost')
-      for (const slice of slicesOf(piece)) {
-        if (response.write(format === 'sse' ? formatEvents(slice) : formatPiece(slice, format)))
-          continue
-        if (await drained(response, patienceMs)) continue
-        next = lastOf(slice) + 1
-        break reading
+      response.write(format === 'sse' ? formatEvents(piece) : formatPiece(piece, format))
+      if (!(await drained(response, patienceMs))) {
+        next = lastOf(piece) + 1
+        break
       }
       if (response.destroyed) return
       await nextTurn()
@@ -174,13 +169,6 @@ async function serve(
     from = next
     await drained(response)
   } while (!response.destroyed)
-}
-
-function* slicesOf(piece: Piece): Iterable<Piece> {
-  if (piece.type === 'damage') yield piece
-  else
-    for (let at = 0; at < piece.records.length; at += sliceRecords)
-      yield { type: 'records', records: piece.records.slice(at, at + sliceRecords) }
 }
 
 /** Last offset of a piece. */

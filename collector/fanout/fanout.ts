@@ -9,7 +9,7 @@ export interface Query extends ReadRequest {
   metric?: string | undefined
 }
 
-/** What one batch holds of a query, or offsets that the disk has lost. */
+/** Some records that belong to a query, all of one batch, or offsets that the disk has lost. */
 export type Piece = { type: 'records'; records: LogRecord[] } | Damage
 
 /** Anything that gives stored batches: an engine, or a folder that somebody else writes. */
@@ -20,7 +20,10 @@ export interface LogReader {
 /** Series kept before a reader starts over with a new table. */
 const maxSeries = 100_000
 
-/** Reads records, a batch at a time as the caller asks: a reader that stops costs nothing. */
+/** Records handed out together: what is printed of them stays small. */
+const pieceRecords = 500
+
+/** Reads records in small pieces as the caller asks; it holds one batch at a time. */
 export async function* readRecords(log: LogReader, query: Query): AsyncGenerator<Piece> {
   const wants = filterOf(query)
   let table = new SeriesTable()
@@ -31,7 +34,8 @@ export async function* readRecords(log: LogReader, query: Query): AsyncGenerator
     }
     if (table.size > maxSeries) table = new SeriesTable()
     const records = recordsOf(query.stream, item, table).filter(wants)
-    if (records.length > 0) yield { type: 'records', records }
+    for (let at = 0; at < records.length; at += pieceRecords)
+      yield { type: 'records', records: records.slice(at, at + pieceRecords) }
   }
 }
 

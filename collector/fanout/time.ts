@@ -8,10 +8,10 @@ const dayMs = 86_400_000
 export function formatTime(ms: number, nanos = 0): string {
   const day = Math.floor(ms / dayMs)
   const inDay = ms - day * dayMs
-  const hours = Math.floor(inDay / 3_600_000)
-  const minutes = Math.floor(inDay / 60_000) % 60
-  const seconds = Math.floor(inDay / 1000) % 60
-  const text = `${date(day)}T${two(hours)}:${two(minutes)}:${two(seconds)}.${digits(inDay % 1000, 3)}`
+  const hours = twoDigits[Math.floor(inDay / 3_600_000)]
+  const minutes = twoDigits[Math.floor(inDay / 60_000) % 60]
+  const seconds = twoDigits[Math.floor(inDay / 1000) % 60]
+  const text = `${date(day)}T${hours}:${minutes}:${seconds}.${threeDigits[inDay % 1000]}`
   if (nanos === 0) return `${text}Z`
   return nanos % 1000 === 0 ? `${text}${digits(nanos / 1000, 3)}Z` : `${text}${digits(nanos, 6)}Z`
 }
@@ -42,7 +42,7 @@ function civil(day: number): string {
   const dayOfMonth = ofYear - Math.floor((153 * marchMonth + 2) / 5) + 1
   const month = marchMonth < 10 ? marchMonth + 3 : marchMonth - 9
   const year = yearOfEra + era * 400 + (month <= 2 ? 1 : 0)
-  return `${yearText(year)}-${two(month)}-${two(dayOfMonth)}`
+  return `${yearText(year)}-${twoDigits[month]}-${twoDigits[dayOfMonth]}`
 }
 
 function yearText(year: number): string {
@@ -50,9 +50,8 @@ function yearText(year: number): string {
   return `${year < 0 ? '-' : '+'}${digits(Math.abs(year), 6)}`
 }
 
-function two(value: number): string {
-  return value < 10 ? `0${value}` : String(value)
-}
+const twoDigits = Array.from({ length: 100 }, (_, value) => digits(value, 2))
+const threeDigits = Array.from({ length: 1000 }, (_, value) => digits(value, 3))
 
 function digits(value: number, width: number): string {
   return String(value).padStart(width, '0')

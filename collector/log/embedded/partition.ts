@@ -7,16 +7,16 @@ import type { HeldMemory } from '../held.ts'
 import { Bell } from './bell.ts'
 import { type Segment, segmentPath } from './folder.ts'
 import { decodeHead, encodeHead, makeMark, maxHeadLength } from './frame.ts'
-import { indexName, SegmentIndex } from './index.ts'
+import { SegmentIndex } from './index.ts'
 import type { PartitionView } from './reader.ts'
-import { type Recovered, recover, writeIndex } from './recovery.ts'
+import { type Recovered, recover } from './recovery.ts'
 import {
   encodeSegmentHeader,
   type SegmentHeader,
   segmentHeaderLength,
   segmentName,
 } from './segment.ts'
-import { snapshotName, snapshotSegment, writeSnapshot } from './snapshot.ts'
+import { type Kept, Upkeep } from './upkeep.ts'
 
 export interface PartitionOptions {
   disk: Disk
@@ -66,15 +66,12 @@ export class Partition implements PartitionView {
   readonly #memory: HeldMemory
   readonly #bell = new Bell()
   readonly #closed = new AbortController()
-  #segments: readonly Segment[]
+  readonly #kept: Kept
+  readonly #upkeep: Upkeep
   #active: Active
   #state: 'open' | 'healing' | 'closed' = 'open'
   #queue: Waiting[] = []
   #writing: Promise<void> | undefined
-  /** Sidecars, snapshots and retention, one after the other, beside the writer. */
-  #upkeep: Promise<void> = Promise.resolve()
-  /** First segments that the durable snapshots do not cover, newest first. */
-  #snapshots: number[]
   #sealWanted = false
   #cancelUpkeep: () => void = () => {}
   #closing: Promise<void> | undefined
@@ -103,8 +100,9 @@ export class Partition implements PartitionView {
     this.partition = options.partition
     this.#options = options
     this.#memory = recovered.memory
-    this.#snapshots = recovered.snapshots
-    this.#segments = recovered.active ? recovered.segments : [...recovered.segments, active.segment]
+    const { segments, memory, snapshots } = recovered
+    this.#kept = { segments: recovered.active ? segments : [...segments, active.segment] }
+    this.#upkeep = new Upkeep(options, memory, snapshots, this.#kept)
     this.#active = active
     this.#scheduleUpkeep()
   }
@@ -114,7 +112,7 @@ export class Partition implements PartitionView {
   }
 
   get segments(): readonly Segment[] {
-    return this.#segments
+    return this.#kept.segments
   }
 
   get #isClosed(): boolean {
@@ -153,7 +151,7 @@ export class Partition implements PartitionView {
     this.#cancelUpkeep()
     this.#closed.abort()
     await this.#writing
-    await this.#upkeep
+    await this.#upkeep.done()
     this.#state = 'closed'
     this.#bell.ring()
     await this.#active.file.close().catch(() => {})
@@ -227,18 +225,9 @@ export class Partition implements PartitionView {
       previousLength: summary.end,
       first: perStream((stream) => summary.streams[stream].next),
     })
-    this.#segments = [...this.#segments, this.#active.segment]
-    await sealed.file.close()
-    this.#afterSealing(sealed)
-  }
-
-  #afterSealing({ segment, index }: Active): void {
-    this.#keepUp('keep the index of a segment', async () => {
-      await writeIndex(this.disk, this.directory, segment.number, index)
-      segment.blocks = undefined
-    })
-    this.#keepUp('keep a snapshot of what is held', () => this.#snapshot())
-    this.#keepUp('remove old segments', () => this.#retain())
+    this.#kept.segments = [...this.segments, this.#active.segment]
+    await sealed.file.close().catch(() => {})
+    this.#upkeep.afterSealing(sealed.segment, sealed.index)
   }
 
   /**
@@ -250,6 +239,7 @@ export class Partition implements PartitionView {
     const message = cause instanceof Error ? cause.message : String(cause)
     const failure = new LogFailure('LOG_DISK', message, { cause })
     this.#state = 'healing'
+    this.#sealWanted = false
     logger.error({ err: message }, 'the log cannot write: batches are turned away until it can')
     for (const { reject } of [...group, ...this.#queue.splice(0)]) reject(failure)
     for (;;) {
@@ -278,17 +268,9 @@ export class Partition implements PartitionView {
       first: perStream((stream) => summary.streams[stream].next),
     })
     await file.close().catch(() => {})
-    const sealed = this.#active
     this.#active = next
-    this.#segments = [...this.#segments.slice(0, isEmpty ? -1 : undefined), next.segment]
-    if (!isEmpty) this.#afterSealing(sealed)
-  }
-
-  #keepUp(what: string, task: () => Promise<void>): void {
-    this.#upkeep = this.#upkeep.then(task).catch((error) => {
-      // Nothing rests on it: it is made up for at the next start, or tried again at the next segment.
-      this.#options.logger.warn({ err: String(error) }, `could not ${what}`)
-    })
+    this.#kept.segments = [...this.segments.slice(0, isEmpty ? -1 : undefined), next.segment]
+    if (!isEmpty) this.#upkeep.afterSealing(segment, index)
   }
 
   #scheduleUpkeep(): void {
@@ -301,46 +283,9 @@ export class Partition implements PartitionView {
         this.#sealWanted = true
         this.#writing ??= this.#writeAll()
       }
-      this.#keepUp('remove old segments', () => this.#retain())
+      this.#upkeep.retain()
       this.#scheduleUpkeep()
     })
-  }
-
-  /** As of the beginning of the active segment. Two are kept, since one may turn out damaged. */
-  async #snapshot(): Promise<void> {
-    const { segment } = this.#active
-    if (this.#snapshots[0] === segment.number) return
-    await writeSnapshot(this.disk, this.directory, {
-      segment: segment.number,
-      next: perStream((stream) => segment.summary.streams[stream].next),
-      memory: this.#memory,
-    })
-    this.#snapshots = [segment.number, ...this.#snapshots].slice(0, 2)
-    for (const name of await this.disk.list(this.directory)) {
-      const number = snapshotSegment(name)
-      if (number !== undefined && !this.#snapshots.includes(number))
-        await this.disk.remove(`${this.directory}/${snapshotName(number)}`)
-    }
-  }
-
-  async #retain(): Promise<void> {
-    const { bytes: maxBytes = Number.POSITIVE_INFINITY, ageMs = Number.POSITIVE_INFINITY } =
-      this.#options.retention
-    const oldestMs = this.#options.clock.wallMs() - ageMs
-    const room = maxBytes - this.#options.segmentBytes
-    // What both snapshots know may go: what is held is remembered without it.
-    const covered = this.#snapshots.length < 2 ? 0 : Math.min(...this.#snapshots)
-    let bytes = this.#segments.slice(0, -1).reduce((sum, { summary }) => sum + summary.end, 0)
-    while (this.#segments.length > 1) {
-      const { number, summary } = this.#segments[0]!
-      if (number >= covered || (bytes <= room && summary.lastArrivedMs >= oldestMs)) break
-      this.#segments = this.#segments.slice(1)
-      bytes -= summary.end
-      await this.disk.remove(`${this.directory}/${segmentName(number)}`)
-      await this.disk.remove(`${this.directory}/${indexName(number)}`)
-      await this.disk.syncDirectory(this.directory)
-      this.#options.logger.debug({ segment: number }, 'removed a segment by retention')
-    }
   }
 }
 

@@ -1,0 +1,102 @@
+import { perStream } from '../engine.ts'
+import type { HeldMemory } from '../held.ts'
+import type { Segment } from './folder.ts'
+import { indexName, type SegmentIndex } from './index.ts'
+import type { PartitionOptions } from './partition.ts'
+import { writeIndex } from './recovery.ts'
+import { segmentName } from './segment.ts'
+import { snapshotName, snapshotSegment, writeSnapshot } from './snapshot.ts'
+
+/** What upkeep may see and change of the partition. */
+export interface Kept {
+  /** Oldest first; the last is the active one. */
+  segments: readonly Segment[]
+}
+
+/**
+ * What is done beside the writer, one thing after the other: the index of a sealed segment, snapshots of
+ * what is held, retention. No answer rests on it: what fails is logged, and made up for at the next
+ * segment or at the next start.
+ */
+export class Upkeep {
+  readonly #options: PartitionOptions
+  readonly #memory: HeldMemory
+  readonly #kept: Kept
+  /** First segments that the durable snapshots do not cover, newest first. */
+  #snapshots: readonly number[]
+  #doing: Promise<void> = Promise.resolve()
+
+  constructor(
+    options: PartitionOptions,
+    memory: HeldMemory,
+    snapshots: readonly number[],
+    kept: Kept,
+  ) {
+    this.#options = options
+    this.#memory = memory
+    this.#snapshots = snapshots
+    this.#kept = kept
+  }
+
+  afterSealing(segment: Segment, index: SegmentIndex): void {
+    const { disk, directory } = this.#options
+    this.#do('keep the index of a segment', async () => {
+      await writeIndex(disk, directory, segment.number, index)
+      segment.blocks = undefined
+    })
+    this.#do('keep a snapshot of what is held', () => this.#snapshot())
+    this.retain()
+  }
+
+  retain(): void {
+    this.#do('remove old segments', () => this.#retain())
+  }
+
+  /** Resolves when nothing is being done. */
+  async done(): Promise<void> {
+    await this.#doing
+  }
+
+  #do(what: string, task: () => Promise<void>): void {
+    this.#doing = this.#doing.then(task).catch((error) => {
+      this.#options.logger.warn({ err: String(error) }, `could not ${what}`)
+    })
+  }
+
+  /** As of the beginning of the active segment. Two are kept, since one may turn out damaged. */
+  async #snapshot(): Promise<void> {
+    const { disk, directory } = this.#options
+    const active = this.#kept.segments.at(-1)!
+    if (this.#snapshots[0] === active.number) return
+    await writeSnapshot(disk, directory, {
+      segment: active.number,
+      next: perStream((stream) => active.summary.streams[stream].next),
+      memory: this.#memory,
+    })
+    this.#snapshots = [active.number, ...this.#snapshots].slice(0, 2)
+    for (const name of await disk.list(directory)) {
+      const number = snapshotSegment(name)
+      if (number !== undefined && !this.#snapshots.includes(number))
+        await disk.remove(`${directory}/${snapshotName(number)}`)
+    }
+  }
+
+  async #retain(): Promise<void> {
+    const { disk, directory, clock, retention, segmentBytes, logger } = this.#options
+    const room = (retention.bytes ?? Number.POSITIVE_INFINITY) - segmentBytes
+    const oldestMs = clock.wallMs() - (retention.ageMs ?? Number.POSITIVE_INFINITY)
+    // What both snapshots know may go: what is held is remembered without it.
+    const covered = this.#snapshots.length < 2 ? 0 : Math.min(...this.#snapshots)
+    const sealed = this.#kept.segments.slice(0, -1)
+    let bytes = sealed.reduce((sum, { summary }) => sum + summary.end, 0)
+    for (const { number, summary } of sealed) {
+      if (number >= covered || (bytes <= room && summary.lastArrivedMs >= oldestMs)) break
+      this.#kept.segments = this.#kept.segments.slice(1)
+      bytes -= summary.end
+      await disk.remove(`${directory}/${segmentName(number)}`)
+      await disk.remove(`${directory}/${indexName(number)}`)
+      await disk.syncDirectory(directory)
+      logger.debug({ segment: number }, 'removed a segment by retention')
+    }
+  }
+}
