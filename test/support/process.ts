@@ -3,7 +3,7 @@ import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
 import { cleanUp, type Test } from './clean-up.ts'
 
-const launcher = fileURLToPath(new URL('../../headgate.mjs', import.meta.url))
+const source = [process.execPath, fileURLToPath(new URL('../../headgate.mjs', import.meta.url))]
 
 /** A process that has not said by then what is waited for will not. */
 const patienceMs = 30_000
@@ -18,6 +18,8 @@ export interface Ended {
 export interface HeadgateOptions {
   /** A program that runs it and becomes it, with its arguments: `setpriv …`, `strace -D …`. */
   through?: readonly string[]
+  /** What is the command `headgate`, with its first arguments; without it, the source tree. */
+  command?: readonly string[]
   env?: Record<string, string>
 }
 
@@ -29,8 +31,11 @@ export class Headgate {
   #stdout = ''
   #stderr = ''
 
-  private constructor(args: readonly string[], { through = [], env }: HeadgateOptions) {
-    const [program, ...rest] = [...through, process.execPath, launcher, ...args]
+  private constructor(
+    args: readonly string[],
+    { through = [], command = source, env }: HeadgateOptions,
+  ) {
+    const [program, ...rest] = [...through, ...command, ...args]
     this.#process = spawn(program!, rest, {
       stdio: ['pipe', 'pipe', 'pipe'],
       // Should the test be interrupted, the end of stdin ends what it has started.
