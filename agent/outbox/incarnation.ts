@@ -20,6 +20,19 @@ export interface PredecessorEnd {
   chain: Record<Lane, Chain>
 }
 
+/** What the incarnation behind it must say of one that ended there. */
+export function predecessorEnd(
+  { ordinal, id }: Incarnation,
+  end: Record<Lane, Position>,
+): PredecessorEnd {
+  return {
+    ordinal,
+    id,
+    last: perLane((lane) => end[lane].sequence),
+    chain: perLane((lane) => end[lane].chain),
+  }
+}
+
 /** How far a lane of an incarnation is delivered, or numbered. */
 export interface Position {
   sequence: number

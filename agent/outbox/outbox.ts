@@ -18,7 +18,13 @@ import type { Admission } from '../filter/filter.ts'
 import type { StateChange, StateReader, StateSpace } from '../state.ts'
 import { decodeEntry, type Entry, encodeEntry, seal, unseal } from './entry.ts'
 import { OutboxFailure, type OutboxFailureCode } from './failure.ts'
-import { type Incarnation, type Position, type PredecessorEnd, perLane } from './incarnation.ts'
+import {
+  type Incarnation,
+  type Position,
+  type PredecessorEnd,
+  perLane,
+  predecessorEnd,
+} from './incarnation.ts'
 import {
   entryKey,
   entryRange,
@@ -37,6 +43,7 @@ import {
   gapEntry,
   type LaneStock,
   laneOf,
+  latestOf,
   putIncarnation,
   putPosition,
   type Recovered,
@@ -252,7 +259,7 @@ export class Outbox implements StateReader, AsyncDisposable {
         (sum, { derived }) => sum + (derived ? 1 : 0),
         0,
       )
-      await this.#write([...draft.changes, this.#putTotals(totals, draft.received)], true)
+      await this.#write([...draft.changes, this.#putTotals(totals, draft.received, draft)], true)
       this.#totals = totals
       this.#keep(draft)
       if (this.bytes > this.#config.maxBytes) await this.#evict()
@@ -407,7 +414,7 @@ export class Outbox implements StateReader, AsyncDisposable {
           { key, value: encodeEntry(key, gap) },
           ...rest,
           ...draft.changes,
-          this.#putTotals(totals, -cut.received),
+          this.#putTotals(totals, -cut.received, draft),
         ],
         true,
       )
@@ -639,13 +646,7 @@ export class Outbox implements StateReader, AsyncDisposable {
       ordinal: this.#lastOrdinal + 1,
       id: this.#random.bytes(16),
       boot: this.#boot,
-      predecessor: before &&
-        end && {
-          ordinal: before.ordinal,
-          id: before.id,
-          last: perLane((lane) => end[lane].sequence),
-          chain: perLane((lane) => end[lane].chain),
-        },
+      predecessor: before && end && predecessorEnd(before, end),
     }
   }
 
@@ -821,12 +822,19 @@ export class Outbox implements StateReader, AsyncDisposable {
     }
   }
 
-  #putTotals(totals: Totals, addedReadings: number): StoreChange {
+  /** @param draft what the same write appends */
+  #putTotals(totals: Totals, addedReadings: number, draft?: Draft): StoreChange {
     const inEntries =
       lanes.reduce((sum, lane) => sum + this.#stock[lane].received, 0) + addedReadings
+    const latest = draft
+      ? latestOf(draft.minted ?? this.#current, draft.ends)
+      : latestOf(
+          this.#incarnations.get(this.#lastOrdinal),
+          laneOf(this.#numbered, this.#lastOrdinal),
+        )
     return {
       key: totalsKey,
-      value: seal(totalsKey, { ...totals, inEntries } satisfies StoredTotals),
+      value: seal(totalsKey, { ...totals, inEntries, latest } satisfies StoredTotals),
     }
   }
 

@@ -4,12 +4,15 @@ import type { Random, Store, StoreChange } from '../../shared/ports.ts'
 import { type Lane, lanes } from '../../shared/reading.ts'
 import { decodeEntry, type Entry, encodeEntry, seal, unseal } from './entry.ts'
 import {
+  fromHex,
   fromStored,
   type Incarnation,
   type Position,
   perLane,
+  predecessorEnd,
   type StoredIncarnation,
   startPosition,
+  toHex,
   toStored,
 } from './incarnation.ts'
 import {
@@ -58,18 +61,19 @@ export interface Recovered {
 export async function recover(store: Store, random: Random, nowMs: number): Promise<Recovered> {
   const damage: string[] = []
   const repairs: StoreChange[] = []
+  const stored = await readTotals(store, damage)
   const incarnations = new Map<number, Incarnation>()
   for await (const { key, value } of store.read(incarnationRange)) {
     const ordinal = parseIncarnationKey(key)
-    const stored = unseal<StoredIncarnation>(key, value)
-    if (ordinal !== undefined && stored) incarnations.set(ordinal, fromStored(ordinal, stored))
+    const content = unseal<StoredIncarnation>(key, value)
+    if (ordinal !== undefined && content) incarnations.set(ordinal, fromStored(ordinal, content))
   }
   const delivered = new Map<number, Record<Lane, Position>>()
   const numbered = new Map<number, Record<Lane, Position>>()
   for await (const { key, value } of store.read(positionRange)) {
     const place = parsePositionKey(key)
-    const stored = unseal<StoredPosition>(key, value)
-    if (place && stored) laneOf(delivered, place.ordinal)[place.lane] = readPosition(stored)
+    const content = unseal<StoredPosition>(key, value)
+    if (place && content) laneOf(delivered, place.ordinal)[place.lane] = readPosition(content)
   }
   for (const [ordinal, positions] of delivered) numbered.set(ordinal, { ...positions })
 
@@ -104,13 +108,24 @@ export async function recover(store: Store, random: Random, nowMs: number): Prom
       )
       add(entry, ordinal)
     }
+    // What the last write had numbered and nothing behind it shows.
+    const declareEnd = () => {
+      const latest = stored?.latest
+      if (!latest) return
+      const { sequence, chain } = readPosition(latest.ends[lane])
+      const missing = sequence - laneOf(numbered, latest.ordinal)[lane].sequence
+      if (missing > 0) declareLost(latest.ordinal, missing, chain, false)
+    }
     // A damaged entry whose end is not known until the next whole one is seen.
-    let open: { ordinal: number } | undefined
+    let open: { ordinal: number; end: number } | undefined
     const settle = (next?: { ordinal: number }) => {
       if (!open || open.ordinal === next?.ordinal) return
-      declareLost(open.ordinal, 1, laneOf(numbered, open.ordinal)[lane].chain, true)
-      atLeast = true
+      if (!next) declareEnd()
+      const { ordinal, end } = open
       open = undefined
+      if (laneOf(numbered, ordinal)[lane].sequence > end) return
+      declareLost(ordinal, 1, laneOf(numbered, ordinal)[lane].chain, true)
+      atLeast = true
     }
     for await (const { key, value } of store.read(entryRange(lane))) {
       const place = parseEntryKey(key)
@@ -120,7 +135,10 @@ export async function recover(store: Store, random: Random, nowMs: number): Prom
         damage.push(`lane ${lane}: an entry is damaged`)
         if (place) {
           settle(place)
-          open = { ordinal: place.ordinal }
+          open = {
+            ordinal: place.ordinal,
+            end: laneOf(numbered, place.ordinal)[lane].sequence,
+          }
         }
         continue
       }
@@ -140,38 +158,46 @@ export async function recover(store: Store, random: Random, nowMs: number): Prom
       add(entry, place.ordinal)
     }
     settle()
+    declareEnd()
   }
 
-  for (const ordinal of numbered.keys())
+  for (const ordinal of [...numbered.keys()].sort((a, b) => a - b))
     if (!incarnations.has(ordinal)) {
-      // Its name is lost, so its entries go out under a new one.
+      const known = nameOf(ordinal, incarnations, stored?.latest)
+      const before = incarnations.get(ordinal - 1)
+      // Where nothing knows the name, its entries go out under a new one.
       const named = {
         ordinal,
-        id: random.bytes(16),
+        id: known ?? random.bytes(16),
         boot: new Uint8Array(16),
-        predecessor: undefined,
+        predecessor: known && before && predecessorEnd(before, laneOf(numbered, before.ordinal)),
       }
       incarnations.set(ordinal, named)
       repairs.push(putIncarnation(named))
-      damage.push(`incarnation ${ordinal} has lost its name`)
+      damage.push(`incarnation ${ordinal} ${known ? 'was damaged' : 'has lost its name'}`)
     }
 
-  const totals = await readTotals(store, stock, damage, atLeast)
+  const totals = settleTotals(stored, stock, damage, atLeast)
   return { incarnations, delivered, numbered, stock, totals, repairs, damage }
 }
 
-/** The ledger as stored; what it misses in entries is lost, and what it did not know of is received. */
-async function readTotals(
-  store: Store,
+/** Undefined where there is none, or a damaged one. */
+async function readTotals(store: Store, damage: string[]): Promise<StoredTotals | undefined> {
+  const value = await store.get(totalsKey)
+  const stored = value && unseal<StoredTotals>(totalsKey, value)
+  if (value && !stored) damage.push('the ledger is damaged and starts anew')
+  return stored
+}
+
+/** What the stored ledger misses in entries is lost, and what it did not know of is received. */
+function settleTotals(
+  stored: StoredTotals | undefined,
   stock: Record<Lane, LaneStock>,
   damage: string[],
   atLeast: boolean,
-): Promise<Totals> {
-  const value = await store.get(totalsKey)
-  const stored = value && unseal<StoredTotals>(totalsKey, value)
+): Totals {
   const found = lanes.reduce((sum, lane) => sum + stock[lane].received, 0)
-  if (value && !stored) damage.push('the ledger is damaged and starts anew')
-  const { inEntries = found, ...totals } = stored ?? { ...emptyTotals(), inEntries: undefined }
+  const { inEntries = found, latest: _, ...totals } = stored ?? { ...emptyTotals() }
   const lost = inEntries - found
   if (!stored) totals.ledger.received += found
   else if (lost > 0) {
@@ -181,9 +207,36 @@ async function readTotals(
   return totals
 }
 
+/** The name that an incarnation had, as others remember it. */
+function nameOf(
+  ordinal: number,
+  incarnations: ReadonlyMap<number, Incarnation>,
+  latest: StoredTotals['latest'],
+): Uint8Array | undefined {
+  if (latest?.ordinal === ordinal) return fromHex(latest.id)
+  const successor = [...incarnations.values()].find((one) => one.predecessor?.ordinal === ordinal)
+  return successor?.predecessor?.id
+}
+
+/** The totals with what else only the last write knows. */
 export interface StoredTotals extends Totals {
   /** Readings in entries at the time of writing. */
-  inEntries: number | undefined
+  inEntries?: number | undefined
+  /** The incarnation that was numbered under last, and how far: damage at its end shows by this alone. */
+  latest?: { ordinal: number; id: string; ends: Record<Lane, StoredPosition> } | undefined
+}
+
+export function latestOf(
+  incarnation: Incarnation | undefined,
+  ends: Record<Lane, Position>,
+): StoredTotals['latest'] {
+  return (
+    incarnation && {
+      ordinal: incarnation.ordinal,
+      id: toHex(incarnation.id),
+      ends: perLane((lane) => toStoredPosition(ends[lane])),
+    }
+  )
 }
 
 interface StoredPosition {
@@ -191,11 +244,12 @@ interface StoredPosition {
   chain: [number, number]
 }
 
-export function putPosition(key: Uint8Array, { sequence, chain }: Position): StoreChange {
-  return {
-    key,
-    value: seal(key, { sequence, chain: [chain.high, chain.low] } satisfies StoredPosition),
-  }
+export function putPosition(key: Uint8Array, position: Position): StoreChange {
+  return { key, value: seal(key, toStoredPosition(position)) }
+}
+
+function toStoredPosition({ sequence, chain }: Position): StoredPosition {
+  return { sequence, chain: [chain.high, chain.low] }
 }
 
 function readPosition({ sequence, chain: [high, low] }: StoredPosition): Position {

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { entryRange } from '../../agent/outbox/key.ts'
+import { entryRange, incarnationRange } from '../../agent/outbox/key.ts'
 import { openLevel } from '../../agent/outbox/level.ts'
 import { type Cut, Outbox, OutboxFailure, outboxSchema } from '../../agent/outbox/outbox.ts'
 import { decodeItem } from '../../shared/batch.ts'
@@ -203,7 +203,7 @@ test('a damaged entry becomes a declared gap, and the rest is kept', async (t) =
   assert.deepEqual(values(cut), [1, 2, 3, 4, 5, 11, 12, 13, 14, 15])
 })
 
-test('an entry that LevelDB dropped at the end of an incarnation is missed through the ledger', async (t) => {
+test('an entry that LevelDB dropped at the end of an incarnation is missed, and declared', async (t) => {
   const directory = await temporaryDirectory(t)
   const before = await openOutbox(directory)
   await before.commit(groupOf(readings(5)))
@@ -216,6 +216,24 @@ test('an entry that LevelDB dropped at the end of an incarnation is missed throu
   await using after = await openOutbox(directory)
   assert.equal(after.ledger.lostCorrupt, 5)
   assert.equal(imbalance(after.ledger), 0)
+  const cut = (await after.cut('bulk', wholeLane))!
+  assert.deepEqual([cut.first, cut.last], [1, 10])
+  const gap = decodeItem(cut.items[1]!.bytes)
+  assert.ok(gap.kind === 'gap' && gap.reason === 'lost_corrupt' && gap.count === 5)
+})
+
+test('an incarnation whose record is damaged keeps its name', async (t) => {
+  const directory = await temporaryDirectory(t)
+  const before = await openOutbox(directory)
+  await before.commit(groupOf(readings(3)))
+  const { id } = (await before.cut('bulk', wholeLane))!.incarnation
+  await before.close()
+  const store = await openLevel(directory)
+  const [record] = await Array.fromAsync(store.read(incarnationRange))
+  await store.write([{ key: record!.key, value: new Uint8Array(9) }], { sync: true })
+  await store.close()
+  await using after = await openOutbox(directory)
+  assert.deepEqual((await after.cut('bulk', wholeLane))!.incarnation.id, id)
 })
 
 test('after one failed write nothing more is accepted', async (t) => {
