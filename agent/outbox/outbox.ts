@@ -24,6 +24,7 @@ import {
   type PredecessorEnd,
   perLane,
   predecessorEnd,
+  startPosition,
 } from './incarnation.ts'
 import {
   entryKey,
@@ -491,9 +492,14 @@ export class Outbox implements StateReader, AsyncDisposable {
     await this.#exclusive(async () => {
       const delivered = { ...laneOf(this.#delivered, ordinal) }
       const target = this.#mint({ ordinal, delivered })
-      await this.#write([putIncarnation(target)], true)
+      const ends = perLane(() => startPosition)
+      // From here on the old one ends where it is delivered: what is gone from it is moved, not lost.
+      await this.#write(
+        [putIncarnation(target), this.#putTotals(this.#totals, 0, { incarnation: target, ends })],
+        true,
+      )
       this.#adopt(target)
-      const ends = laneOf(this.#numbered, target.ordinal)
+      this.#numbered.set(target.ordinal, ends)
       for (const lane of lanes) {
         this.#unpin(lane)
         for await (const { key, value } of this.#store.read(
@@ -786,7 +792,7 @@ export class Outbox implements StateReader, AsyncDisposable {
       changes: minted ? [putIncarnation(minted)] : [],
       added: [],
       minted,
-      ordinal: incarnation.ordinal,
+      incarnation,
       ends,
       received: 0,
       append(lane, item, derived) {
@@ -813,25 +819,27 @@ export class Outbox implements StateReader, AsyncDisposable {
     return draft
   }
 
-  #keep({ minted, ordinal, ends, added }: Draft): void {
+  #keep({ minted, incarnation, ends, added }: Draft): void {
     if (minted) this.#adopt(minted)
-    this.#numbered.set(ordinal, ends)
+    this.#numbered.set(incarnation.ordinal, ends)
     for (const { lane, entry } of added) {
       if (this.#stock[lane].entries === 0) this.#waitingSince[lane] = this.#clock.monotonicMs()
       addToStock(this.#stock[lane], entry)
     }
   }
 
-  /** @param draft what the same write appends */
-  #putTotals(totals: Totals, addedReadings: number, draft?: Draft): StoreChange {
+  /** @param numbering where the same write brings it; as it is, by default */
+  #putTotals(
+    totals: Totals,
+    addedReadings: number,
+    numbering: { incarnation: Incarnation | undefined; ends: Record<Lane, Position> } = {
+      incarnation: this.#incarnations.get(this.#lastOrdinal),
+      ends: laneOf(this.#numbered, this.#lastOrdinal),
+    },
+  ): StoreChange {
     const inEntries =
       lanes.reduce((sum, lane) => sum + this.#stock[lane].received, 0) + addedReadings
-    const latest = draft
-      ? latestOf(draft.minted ?? this.#current, draft.ends)
-      : latestOf(
-          this.#incarnations.get(this.#lastOrdinal),
-          laneOf(this.#numbered, this.#lastOrdinal),
-        )
+    const latest = latestOf(numbering.incarnation, numbering.ends)
     return {
       key: totalsKey,
       value: seal(totalsKey, { ...totals, inEntries, latest } satisfies StoredTotals),
@@ -875,7 +883,7 @@ interface Draft {
   changes: StoreChange[]
   added: { lane: Lane; entry: Entry }[]
   minted: Incarnation | undefined
-  ordinal: number
+  incarnation: Incarnation
   /** How far each lane is numbered once this is written. */
   ends: Record<Lane, Position>
   /** Readings among it that count as `buffered`. */

@@ -189,7 +189,10 @@ async function readTotals(store: Store, damage: string[]): Promise<StoredTotals 
   return stored
 }
 
-/** What the stored ledger misses in entries is lost, and what it did not know of is received. */
+/**
+ * What the stored ledger misses in entries is lost. What it does not expect there has been delivered and
+ * counted, but its deletion, which is not synced, did not survive: it will be delivered and counted again.
+ */
 function settleTotals(
   stored: StoredTotals | undefined,
   stock: Record<Lane, LaneStock>,
@@ -203,7 +206,7 @@ function settleTotals(
   else if (lost > 0) {
     totals.ledger.lostCorrupt += lost
     damage.push(`${atLeast ? 'at least ' : ''}${lost} readings are lost to damage`)
-  } else if (lost < 0) totals.ledger.received -= lost
+  } else if (lost < 0) totals.ledger.forwarded += lost
   return totals
 }
 

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { entryRange, incarnationRange } from '../../agent/outbox/key.ts'
+import { decodeEntry, encodeEntry } from '../../agent/outbox/entry.ts'
+import { entryKey, entryRange, incarnationRange, positionRange } from '../../agent/outbox/key.ts'
 import { openLevel } from '../../agent/outbox/level.ts'
 import { type Cut, Outbox, OutboxFailure, outboxSchema } from '../../agent/outbox/outbox.ts'
 import { decodeItem } from '../../shared/batch.ts'
@@ -220,6 +221,35 @@ test('an entry that LevelDB dropped at the end of an incarnation is missed, and 
   assert.deepEqual([cut.first, cut.last], [1, 10])
   const gap = decodeItem(cut.items[1]!.bytes)
   assert.ok(gap.kind === 'gap' && gap.reason === 'lost_corrupt' && gap.count === 5)
+})
+
+test('a delivery whose deletion did not survive is counted once', async (t) => {
+  const directory = await temporaryDirectory(t)
+  const before = await openOutbox(directory)
+  await before.commit(groupOf(readings(2)))
+  await before.release((await before.cut('bulk', wholeLane))!)
+  await before.commit(groupOf(readings(1, 3)))
+  await before.close()
+  // What LevelDB does at a loss of power: the release, in an older file, is lost, the commit is not.
+  const store = await openLevel(directory)
+  const [kept] = await Array.fromAsync(store.read(entryRange('bulk')))
+  const [position] = await Array.fromAsync(store.read(positionRange))
+  const lost = entryKey('bulk', 1, 1)
+  const first = decodeEntry(kept!.key, kept!.value)!
+  const two = { ...first, count: 2, received: 2, before: chainStart, after: first.before }
+  await store.write(
+    [
+      { key: position!.key, value: undefined },
+      { key: lost, value: encodeEntry(lost, two) },
+    ],
+    { sync: true },
+  )
+  await store.close()
+  await using after = await openOutbox(directory)
+  assert.deepEqual(after.damage, [])
+  assert.equal(after.ledger.received, 3)
+  assert.equal(after.ledger.forwarded, 0)
+  assert.equal(imbalance(after.ledger), 0)
 })
 
 test('an incarnation whose record is damaged keeps its name', async (t) => {
