@@ -177,7 +177,7 @@ const columns: Record<string, [key: number, column: Uint8Array]> = {
   'a step too few': [10, varints(0, 2000)],
   'sharing beyond the readings': [9, varints(9, 9)],
   'a varint of 2^53': [14, hex('8080808080808010')],
-  'a varint of nine bytes': [14, hex('808080808080808001')],
+  'a varint of nine bytes': [14, hex('808080808080808000 02 02')],
   'a varint without end': [14, hex('ffffff')],
   'decimals that add up beyond 2^52': [14, varints(2 ** 52, 2 ** 52, 2 ** 52)],
   'an unknown form': [13, hex('0f')],
@@ -208,6 +208,13 @@ for (const [name, [key, column]] of Object.entries(columns))
 test('a time range that is not that of the readings is refused', () => {
   refused(threeReadings(new Map(), 2001), 'WIRE_INVALID')
   refused(threeReadings(new Map(), 1999), 'WIRE_INVALID')
+})
+
+test('a difference of 64-bit integers beyond 2^53 is refused, not rounded', () => {
+  const item = (numbers: string) =>
+    threeReadings(new Map([[13, hex('05')]]).set(14, hex(`${numbers} 02 02`)))
+  assert.doesNotThrow(() => inspectBatch(item('feffffffffffff0f')))
+  refused(item('8080808080808010'), 'WIRE_INVALID')
 })
 
 test('monotonic times in another unit than milliseconds or microseconds are refused', () => {

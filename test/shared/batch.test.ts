@@ -55,8 +55,12 @@ test('decimals compare equal to what was sent, to the last bit', () => {
     '4.35e2',
   ]
   const values = texts.map(Number)
+  // One unit in the last place from numbers whose bits end in 32 zeros: the nudge borrows and carries.
+  const edges = [
+    21.5, 0.9999999999999999, 1.0000000000000002, -0.9999999999999999, 1023.9999999999999,
+  ]
   const computed = Array.from({ length: 3000 }, (_, i) => (i - 1500) * 0.1)
-  for (const list of [values, computed]) {
+  for (const list of [values, edges, computed]) {
     const item = decodeItem(encodeItem(itemOf(list.map((value) => reading({ value })))))
     assert.ok(item.kind === 'readings')
     assert.deepEqual(
@@ -121,6 +125,22 @@ test('joining items keeps every reading and record in order, and gaps where they
       assert.ok(monotonic >= -2 && monotonic <= 102, `moved by ${monotonic} ms`)
     })
   }
+})
+
+test('arrivals of joined items take little room: ten a second, whatever arrived', () => {
+  const items = Array.from({ length: 1000 }, (_, i) =>
+    encodeItem(
+      itemOf([
+        {
+          ...reading(),
+          arrival: { wallMs: 1_767_225_600_000 + i * 7, monotonicMs: 0.123 + i * 7 },
+        },
+      ]),
+    ),
+  )
+  const [merged] = mergeItems(items).map((bytes) => decodeItem(bytes))
+  assert.ok(merged?.kind === 'readings')
+  assert.equal(new Set(merged.readings.map(({ arrival }) => arrival)).size, 70)
 })
 
 test('an item that has no neighbour of its kind is passed on untouched', () => {
