@@ -1,6 +1,6 @@
 import { chmodSync, copyFileSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
-import { join } from 'node:path'
+import { basename, dirname, join } from 'node:path'
 import { nodeBinary } from './node-binary.ts'
 import type { Target } from './target.ts'
 import { needTool, runTool } from './tool.ts'
@@ -29,7 +29,7 @@ export function makeExecutable(options: ExecutableOptions): void {
   writeFileSync(
     config,
     JSON.stringify({
-      main,
+      main: basename(main),
       output: blob,
       assets,
       execArgv,
@@ -40,7 +40,8 @@ export function makeExecutable(options: ExecutableOptions): void {
       useCodeCache: false,
     }),
   )
-  runTool(process.execPath, ['--experimental-sea-config', config])
+  // The name of `main` goes into the blob as it is given: stack traces show it.
+  runTool(process.execPath, ['--experimental-sea-config', config], { cwd: dirname(main) })
   const strip = target.arch === process.arch ? 'strip' : `${target.triplet}-strip`
   const stripped = join(scratch, 'node-stripped')
   // Before the blob goes in: strip would take it out again.

@@ -93,7 +93,7 @@ async function makeAll(program: Program, options: Options, scratch: string): Pro
   const { name, folder, summary } = program
   const { version } = manifest
   const epochS = sourceEpochS()
-  const main = join(scratch, 'main.cjs')
+  const main = join(scratch, `${name}.cjs`)
   const metafile = await bundle({
     entry: join(folder, 'entry.ts'),
     output: main,
