@@ -6,6 +6,7 @@ import {
   maxReadings,
   readingsRange,
   readReadings,
+  type TimeRange,
   writeReadings,
 } from './batch/readings.ts'
 import {
@@ -127,8 +128,8 @@ export interface ItemSummary {
   bytes: number
 }
 
-/** Items in one batch; neighbours are merged, so that there are few. */
-const maxBatchItems = 4096
+/** Items in one batch, at most; neighbours are merged, so that there are few. */
+export const maxBatchItems = 10_000
 
 const kinds = ['readings', 'records', 'gap'] as const
 const maxCounts = { readings: maxReadings, records: maxRecords, gap: Number.MAX_SAFE_INTEGER }
@@ -180,15 +181,7 @@ export function itemCount(item: Item): number {
  * @throws WireFailure
  */
 export function itemSummary(bytes: Uint8Array): ItemSummary {
-  const reader = new CborReader(bytes)
-  const { kind, count } = readItemHead(reader)
-  const range =
-    kind === 'readings'
-      ? readingsRange(reader)
-      : kind === 'records'
-        ? recordsRange(readRecords(reader, count))
-        : readGap(reader, count)
-  return { kind, count, fromMs: range.fromMs, toMs: range.toMs, bytes: bytes.length }
+  return readSummary(new CborReader(bytes), readingsRange)
 }
 
 /**
@@ -236,8 +229,14 @@ export function chainItem(item: Item, from: Chain): Chain {
   return hasher.chain
 }
 
-/** A batch as chunks to be written one behind the other; items go out as they are, not decoded. */
+/**
+ * A batch as chunks to be written one behind the other; items go out as they are, not decoded.
+ *
+ * @throws RangeError for none or more than `maxBatchItems`
+ */
 export function encodeBatch(header: BatchHeader, items: readonly Uint8Array[]): Uint8Array[] {
+  if (items.length < 1 || items.length > maxBatchItems)
+    throw new RangeError(`a batch of ${items.length} items`)
   writer.clear()
   writer.array(3)
   writer.int(batchVersion)
@@ -265,21 +264,7 @@ export function decodeBatch(bytes: Uint8Array, table = new SeriesTable()): Batch
 export function inspectBatch(bytes: Uint8Array): { header: BatchHeader; items: ItemSummary[] } {
   const items: ItemSummary[] = []
   const header = readBatch(bytes, (reader) => {
-    const start = reader.at
-    const { kind, count } = readItemHead(reader)
-    const range =
-      kind === 'readings'
-        ? checkReadings(reader, count)
-        : kind === 'records'
-          ? recordsRange(readRecords(reader, count))
-          : readGap(reader, count)
-    const summary = {
-      kind,
-      count,
-      fromMs: range.fromMs,
-      toMs: range.toMs,
-      bytes: reader.at - start,
-    }
+    const summary = readSummary(reader, checkReadings)
     items.push(summary)
     return summary
   })
@@ -303,6 +288,22 @@ export function* batchReadings(
       for (const reading of item.readings) yield { ...reading, sequence: sequence++ }
     else sequence += itemCount(item)
   }
+}
+
+/** @param readings reads the body of a readings item as far as is wanted */
+function readSummary(
+  reader: CborReader,
+  readings: (reader: CborReader, count: number) => TimeRange,
+): ItemSummary {
+  const start = reader.at
+  const { kind, count } = readItemHead(reader)
+  const { fromMs, toMs } =
+    kind === 'readings'
+      ? readings(reader, count)
+      : kind === 'records'
+        ? recordsRange(readRecords(reader, count))
+        : readGap(reader, count)
+  return { kind, count, fromMs, toMs, bytes: reader.at - start }
 }
 
 function readItemHead(reader: CborReader): { kind: Item['kind']; count: number } {
