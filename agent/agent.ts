@@ -59,8 +59,8 @@ const expireEveryMs = 60_000
 /** With a full disk, room is looked for this often. */
 const diskFullRetryMs = 5_000
 
-/** Retry of a failed store: first at once, then with growing pauses. */
-const reopenRetry = { base: 1_000, max: 60_000 }
+/** Retry of a failed store: first at once, then with growing pauses. It is ours alone: no herd to spread. */
+const reopenRetry = { base: 1_000, max: 10_000 }
 
 /**
  * One agent: a pipeline that is set up anew whenever its store fails. LevelDB acknowledges writes behind
@@ -265,6 +265,7 @@ class Pipeline implements AsyncDisposable {
           'the disk is full: the broker keeps what comes, what is stored is still sent',
         )
       await sleep(this.#clock, diskFullRetryMs, signal).catch(() => {})
+      if (!signal.aborted) await this.#outbox.reclaim()
     }
   }
 

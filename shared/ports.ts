@@ -28,6 +28,8 @@ export interface Store {
   write(changes: readonly StoreChange[], options: { sync: boolean }): Promise<void>
   /** Entries in key order, from one consistent snapshot. */
   read(range: StoreRange): AsyncIterable<StoreEntry>
+  /** Gives the disk space of what was deleted in a range back; absent where deleting does. */
+  compact?(range: Pick<StoreRange, 'gte' | 'lt'>): Promise<void>
   /** Finishes what is in flight; safe to call twice. */
   close(): Promise<void>
 }

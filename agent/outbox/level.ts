@@ -43,6 +43,7 @@ export async function openLevel(directory: string): Promise<Store> {
       for await (const [key, value] of level.iterator({ gte, lt, reverse, limit }))
         yield { key, value }
     },
+    compact: ({ gte, lt }) => level.compactRange(gte, lt),
     close: () => level.close(),
   }
 }

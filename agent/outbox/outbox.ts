@@ -593,6 +593,17 @@ export class Outbox implements StateReader, AsyncDisposable {
     for (const resolve of this.#waiting) resolve()
   }
 
+  /** Gives the disk space of what is delivered back, which LevelDB may keep for as long as it likes. */
+  async reclaim(): Promise<void> {
+    this.#check()
+    for (const lane of lanes) {
+      const { gte, lt } = entryRange(lane)
+      // Only up to what still waits: to rewrite that would take as much space again.
+      const end = this.#stock[lane].entries > 0 ? entryRange(lane, this.#head[lane]).gte : lt
+      await this.#store.compact?.({ gte, lt: end })
+    }
+  }
+
   /** Calls back after each commit; returns the function that ends it. */
   onCommit(listener: () => void): () => void {
     this.#listeners.add(listener)
