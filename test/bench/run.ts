@@ -64,6 +64,8 @@ async function run(name: string): Promise<Figure[] | undefined> {
   child.stdout.setEncoding('utf8').on('data', (piece: string) => {
     text += piece
   })
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
+    process.once(signal, () => child.kill(signal))
   await once(child, 'close')
   if (child.exitCode === 0) return JSON.parse(text) as Figure[]
   process.stderr.write(`${name} failed\n`)

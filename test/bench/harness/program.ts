@@ -4,6 +4,14 @@ import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { cleanUp, type Test } from '../../support/clean-up.ts'
 
+/** What runs; should the bench be broken off, it goes too. */
+const running = new Set<ChildProcess>()
+process.on('exit', () => {
+  for (const child of running) child.kill('SIGKILL')
+})
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
+  process.on(signal, () => process.exit(1))
+
 /** A side in a process of its own that speaks in lines. */
 export class Program {
   readonly #process: ChildProcess
@@ -34,6 +42,8 @@ export class Program {
       env: { ...process.env, ...options.env },
     })
     child.stdin!.on('error', () => {})
+    running.add(child)
+    child.on('exit', () => running.delete(child))
     const started = new Program(program, child)
     cleanUp(t, () => started.stop('SIGKILL'))
     return started

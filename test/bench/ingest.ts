@@ -1,0 +1,101 @@
+// Readings that the collector makes durable, against an HTTP server that only appends and syncs:
+// `node test/bench/ingest.ts`.
+import { join } from 'node:path'
+import { Cloud } from '../support/plant.ts'
+import { temporaryDirectory } from '../support/temporary.ts'
+import { bench, interleave, ratios, scoped } from './harness/bench.ts'
+import { figure } from './harness/figure.ts'
+import { Program } from './harness/program.ts'
+import { cpuSeconds } from './harness/usage.ts'
+
+interface Load {
+  agents: number
+  /** Readings in a batch. */
+  size: number
+  /** Batches that each agent sends. */
+  batches: number
+}
+
+interface Ingested {
+  perSecond: number
+  cpuPerMillion: number
+}
+
+const one: Load = { agents: 1, size: 10_000, batches: 500 }
+const fleet: Load = { agents: 200, size: 10_000, batches: 8 }
+const smaller: Load[] = [
+  { agents: 200, size: 1_000, batches: 20 },
+  { agents: 200, size: 100, batches: 40 },
+]
+
+await bench(async ({ short, rounds, say }) => {
+  const side = (name: string, load: Load, run: (load: Load) => Promise<Ingested>) => async () => {
+    const ingested = await run(load)
+    const { perSecond, cpuPerMillion } = ingested
+    const what = `${name}, ${load.agents} × ${load.batches} batches of ${load.size}`
+    const rate = (perSecond / 1e6).toFixed(2)
+    say(`${what}: ${rate} M readings/s at ${cpuPerMillion.toFixed(3)} CPU s a million`)
+    return ingested
+  }
+  const collector = (load: Load) => side('collector', load, collectorSide)
+  const reference = (load: Load) => side('append', load, appendSide)
+  const { oneOurs, oneTheirs, ours, theirs, thousand, hundred } = await interleave(rounds, {
+    oneOurs: short ? undefined : collector(one),
+    oneTheirs: short ? undefined : reference(one),
+    ours: collector(fleet),
+    theirs: reference(fleet),
+    thousand: short ? undefined : collector(smaller[0]!),
+    hundred: short ? undefined : collector(smaller[1]!),
+  })
+  const rate = (runs: readonly Ingested[]) => runs.map(({ perSecond }) => perSecond)
+  const cost = (runs: readonly Ingested[]) => runs.map(({ cpuPerMillion }) => cpuPerMillion)
+  const figures = [
+    figure('ingest.ratio', ratios(rate(ours), rate(theirs)), 'ratio', { atLeast: 0.8 }),
+    figure('ingest.perSecond', rate(ours), 'readings/s', { atLeast: 3e6 }),
+    figure('ingest.cpuRatio', ratios(cost(ours), cost(theirs)), 'ratio'),
+    figure('ingest.cpuPerMillion.10000', cost(ours), 'CPU s/million'),
+  ]
+  if (short) return figures
+  return [
+    ...figures,
+    figure('ingest.oneAgentRatio', ratios(rate(oneOurs), rate(oneTheirs)), 'ratio'),
+    figure('ingest.oneAgentPerSecond', rate(oneOurs), 'readings/s'),
+    figure('ingest.cpuPerMillion.1000', cost(thousand), 'CPU s/million'),
+    figure('ingest.cpuPerMillion.100', cost(hundred), 'CPU s/million'),
+  ]
+})
+
+function collectorSide(load: Load): Promise<Ingested> {
+  return scoped(async (t) => {
+    const cloud = await Cloud.make(t, { directory: await temporaryDirectory(t) })
+    const { pid } = await cloud.start()
+    const poster = Program.script(t, 'ingest/poster.ts', posterArguments(cloud.port, load))
+    return post(poster, pid, load)
+  })
+}
+
+function appendSide(load: Load): Promise<Ingested> {
+  return scoped(async (t) => {
+    const file = join(await temporaryDirectory(t), 'log')
+    const server = Program.script(t, 'ingest/append-server.ts', [file])
+    const port = Number(await server.line())
+    const poster = Program.script(t, 'ingest/poster.ts', posterArguments(port, load))
+    return post(poster, server.pid, load)
+  })
+}
+
+function posterArguments(port: number, { agents, size, batches }: Load): number[] {
+  return [port, agents, size, batches]
+}
+
+async function post(poster: Program, pid: number, load: Load): Promise<Ingested> {
+  await poster.line() // It is ready.
+  const before = cpuSeconds(pid)
+  poster.tell('go')
+  const { seconds } = await poster.json<{ seconds: number }>()
+  const readings = load.agents * load.size * load.batches
+  return {
+    perSecond: readings / seconds,
+    cpuPerMillion: ((cpuSeconds(pid) - before) / readings) * 1e6,
+  }
+}

@@ -1,0 +1,83 @@
+// Posts batches that were made before the clock starts: `node poster.ts <port> <agents> <size> <batches>`.
+// Each agent has a connection of its own and one batch on its way, as the real one. Prints `ready`; told
+// `go` it posts them all and prints `{"seconds": …}`.
+import { connect } from 'node:net'
+import { createInterface } from 'node:readline'
+import { chainItem, compress, encodeBatch, encodeItem, type Item } from '../../../shared/batch.ts'
+import { chainStart } from '../../../shared/chain.ts'
+import { plant } from '../wire/sources.ts'
+
+const [port = 0, agents = 1, size = 10_000, batches = 100] = process.argv.slice(2).map(Number)
+const head = (length: number) =>
+  Buffer.from(
+    'POST /v1/batches HTTP/1.1\r\nhost: collector\r\ncontent-type: application/cbor\r\n' +
+      `content-encoding: zstd\r\ncontent-length: ${length}\r\n\r\n`,
+  )
+const requests = makeRequests()
+const lines = createInterface(process.stdin)[Symbol.asyncIterator]()
+process.stdout.write('ready\n')
+await lines.next()
+const startedMs = performance.now()
+await Promise.all(requests.map(post))
+process.stdout.write(`${JSON.stringify({ seconds: (performance.now() - startedMs) / 1e3 })}\n`)
+process.exit()
+
+/** Per agent its requests, in order. All agents send the same readings. */
+function makeRequests(): Buffer[][] {
+  const distinct = Math.max(1, Math.min(batches, Math.floor(100_000 / size)))
+  const { readings } = plant(distinct * size)
+  const items = Array.from({ length: distinct }, (_, i): { item: Item; bytes: Uint8Array } => {
+    const item: Item = { kind: 'readings', readings: readings.slice(i * size, (i + 1) * size) }
+    return { item, bytes: encodeItem(item) }
+  })
+  const made = Array.from({ length: agents }, (): Buffer[] => [])
+  let before = chainStart
+  for (let batch = 0; batch < batches; batch++) {
+    const { item, bytes } = items[batch % distinct]!
+    const after = chainItem(item, before)
+    for (const [agent, list] of made.entries()) {
+      const header = {
+        agent: `gw-${agent}`,
+        incarnation: new Uint8Array(16).fill(1 + (agent % 250)),
+        lane: 'bulk' as const,
+        first: batch * size + 1,
+        last: (batch + 1) * size,
+        before,
+        after,
+        predecessor: undefined,
+        boot: new Uint8Array(16),
+        sentMs: 1_763_800_060_123,
+        ledger: undefined,
+      }
+      const body = compress(encodeBatch(header, [bytes]), 'zstd')
+      list.push(Buffer.concat([head(body.length), body]))
+    }
+    before = after
+  }
+  return made
+}
+
+/** One after the other. Answers are told apart by their length, and must be 2xx. */
+function post(list: readonly Buffer[]): Promise<void> {
+  return new Promise((resolve, reject) => {
+    let next = 0
+    let text = ''
+    const socket = connect(port, '127.0.0.1', () => socket.write(list[next++]!))
+    socket.setNoDelay(true)
+    socket.on('error', reject)
+    socket.on('data', (bytes) => {
+      text += bytes.toString('latin1')
+      const end = text.indexOf('\r\n\r\n')
+      if (end < 0) return
+      const length = Number(/content-length: (\d+)/i.exec(text)?.[1] ?? 0)
+      if (text.length < end + 4 + length) return
+      if (!/^HTTP\/1.1 2/.test(text)) return reject(new Error(text))
+      text = ''
+      if (next < list.length) socket.write(list[next++]!)
+      else {
+        socket.destroy()
+        resolve()
+      }
+    })
+  })
+}
