@@ -1,5 +1,6 @@
 import { SeriesTable, type Stream } from '../../shared/reading.ts'
 import type { Damage, LogItem, ReadRequest } from '../log/engine.ts'
+import { BootClocks, isUnset, shifted } from './boot-clocks.ts'
 import { type LogRecord, recordsOf } from './record.ts'
 
 /** Which records of a stream a reader wants. */
@@ -26,6 +27,7 @@ const pieceRecords = 500
 /** Reads records in small pieces as the caller asks; it holds one batch at a time. */
 export async function* readRecords(log: LogReader, query: Query): AsyncGenerator<Piece> {
   const wants = filterOf(query)
+  const clocks = new BootClocks(log)
   let table = new SeriesTable()
   for await (const item of log.read(query)) {
     if (item.type === 'damage') {
@@ -33,10 +35,27 @@ export async function* readRecords(log: LogReader, query: Query): AsyncGenerator
       continue
     }
     if (table.size > maxSeries) table = new SeriesTable()
-    const records = recordsOf(query.stream, item, table).filter(wants)
+    const records = (await repaired(recordsOf(query.stream, item, table), clocks)).filter(wants)
     for (let at = 0; at < records.length; at += pieceRecords)
       yield { type: 'records', records: records.slice(at, at + pieceRecords) }
   }
+}
+
+/** All of one batch, so of one boot. */
+async function repaired(records: LogRecord[], clocks: BootClocks): Promise<LogRecord[]> {
+  const unset: number[] = []
+  for (const [index, record] of records.entries())
+    if (record.stream === 'readings' && isUnset(record.reading)) unset.push(index)
+  if (unset.length === 0) return records
+  for (const index of unset) {
+    const record = records[index]!
+    if (record.stream !== 'readings') continue
+    const offsetMs = await clocks.offsetOf(record.agent, record.boot)
+    if (offsetMs === undefined) break
+    const reading = shifted(record.reading, offsetMs)
+    records[index] = { ...record, reading, fromMs: reading.timeMs, toMs: reading.timeMs }
+  }
+  return records
 }
 
 function filterOf(query: Query): (record: LogRecord) => boolean {

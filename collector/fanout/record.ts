@@ -12,7 +12,7 @@ import { type StoredBatch, streamOfRecord } from '../log/engine.ts'
 /** One record of a stream, with who sent it and where it stands in the log. */
 export type LogRecord = Place &
   (
-    | { stream: 'readings'; reading: AdmittedReading }
+    | { stream: 'readings'; reading: AdmittedReading; boot: Uint8Array }
     | { stream: 'alerts'; content: { [key: string]: RecordValue } }
     | { stream: 'quarantine'; message: QuarantinedMessage }
     | { stream: 'gaps'; gap: Gap }
@@ -35,7 +35,7 @@ export interface Place {
 }
 
 /** More than any collector takes; a log may have been written under a higher limit than today's. */
-const maxInflatedBytes = 256 * 1024 * 1024
+export const maxInflatedBytes = 256 * 1024 * 1024
 
 /**
  * The records that one stream gets from a batch, in order of offsets.
@@ -68,7 +68,7 @@ export function recordsOf(stream: Stream, stored: StoredBatch, table: SeriesTabl
     } else if (item.kind === 'readings') {
       if (stream === 'readings')
         for (const reading of item.readings) {
-          records.push({ ...place(reading.timeMs), stream, reading })
+          records.push({ ...place(reading.timeMs), stream, reading, boot: header.boot })
           sequence += 1
         }
       else sequence += item.readings.length

@@ -7,6 +7,7 @@ import type { LaneRecord } from '../../shared/batch.ts'
 import type { Value } from '../../shared/reading.ts'
 import { entryOf } from '../contract/log-engine.ts'
 import { TestAgent } from '../support/batches.ts'
+import { cleanUp } from '../support/clean-up.ts'
 import { send, startCollector } from '../support/collector.ts'
 import { openLog } from '../support/embedded-log.ts'
 import { MemoryDisk } from '../support/memory-disk.ts'
@@ -231,7 +232,7 @@ test('a tail goes on where the last one ended, by event id', async (t) => {
   const { url } = await startCollector(t)
   const agent = new TestAgent()
   const stop = new AbortController()
-  t.after(() => stop.abort())
+  cleanUp(t, () => stop.abort())
   await send(url, agent.readings(2))
   const path = `${url}/v1/streams/readings/tail`
 
@@ -268,7 +269,7 @@ test('a reader that stops and goes on misses nothing and gets nothing twice', as
   const server = await HttpServer.open(options, async (incoming, response, url) => {
     await streams.answer(incoming, response, url)
   })
-  t.after(() => server.close())
+  cleanUp(t, () => server.close())
 
   let pauses = 0
   const body = await new Promise<string>((resolve, reject) => {

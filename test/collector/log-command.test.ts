@@ -6,6 +6,7 @@ import { type TestContext, test } from 'node:test'
 import { promisify } from 'node:util'
 import { Collector } from '../../collector/collector.ts'
 import { TestAgent } from '../support/batches.ts'
+import { cleanUp } from '../support/clean-up.ts'
 import { collectorConfig, send } from '../support/collector.ts'
 import { Headgate } from '../support/process.ts'
 import { silentLog } from '../support/silent-log.ts'
@@ -15,7 +16,7 @@ import { temporaryDirectory } from '../support/temporary.ts'
 async function collectorWith(t: TestContext, count: number) {
   const config = await collectorConfig(await temporaryDirectory(t))
   const collector = await Collector.open(config, silentLog)
-  t.after(() => collector.close())
+  cleanUp(t, () => collector.close())
   const agent = new TestAgent()
   for (let i = 0; i < 3; i++) await send(collector.url, agent.readings(count))
   return { collector, folder: config.data, agent }
@@ -38,8 +39,10 @@ test('the log reads the same from its folder and from the collector, while that 
     ['ls', '--json'],
     ['verify', '--json'],
   ]) {
-    const fromFolder = await log(t, ...args, '--data', folder)
-    const fromCollector = await log(t, ...args, '--collector', collector.url)
+    const [fromFolder, fromCollector] = await Promise.all([
+      log(t, ...args, '--data', folder),
+      log(t, ...args, '--collector', collector.url),
+    ])
     assert.equal(fromFolder, fromCollector, args.join(' '))
     assert.ok(fromFolder.length > 0)
   }

@@ -5,6 +5,7 @@ import { Collector } from '../../collector/collector.ts'
 import { type CollectorConfig, loadCollectorConfig } from '../../collector/config.ts'
 import type { Encoding } from '../../shared/batch.ts'
 import type { TestBatch } from './batches.ts'
+import { cleanUp } from './clean-up.ts'
 import { silentLog } from './silent-log.ts'
 import { temporaryDirectory } from './temporary.ts'
 
@@ -26,7 +27,7 @@ export async function startCollector(
 ): Promise<Collector> {
   const config = await collectorConfig(await temporaryDirectory(t), more)
   const collector = await Collector.open(config, silentLog)
-  t.after(() => collector.close())
+  cleanUp(t, () => collector.close())
   return collector
 }
 
