@@ -1,8 +1,7 @@
 import type { LaneRecord } from '../shared/batch.ts'
 import type { Clock } from '../shared/ports.ts'
+import { clocksSetAfterMs } from '../shared/reading.ts'
 
-/** No gateway's clock is right before this software was written: it has not been set yet. */
-const writtenMs = Date.UTC(2026, 0, 1)
 /** A clock that was stepped further than this is told anew … */
 const stepMs = 1_000
 /** … but no more often than this, should it run wild or stand still. */
@@ -27,7 +26,7 @@ export class ClockWatch {
   /** A record when there is news: once in each incarnation, and after the clock was stepped. */
   news(): LaneRecord[] {
     const wallMs = this.#clock.wallMs()
-    if (wallMs < writtenMs) return []
+    if (wallMs < clocksSetAfterMs) return []
     const atMonotonicMs = this.#clock.monotonicMs()
     const offsetMs = Math.round(wallMs - atMonotonicMs)
     if (this.#told) {

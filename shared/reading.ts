@@ -57,6 +57,9 @@ export const Quality = {
   resent: 2048,
 } as const
 
+/** A gateway's clock that shows an earlier time, ms since 1970, has not been set: this software is younger. */
+export const clocksSetAfterMs = 1_767_225_600_000 // 2026-01-01T00:00Z
+
 /** Names of the set bits joined by `|`, or `good`. */
 export function qualityText(quality: number): string {
   if (quality === 0) return 'good'
