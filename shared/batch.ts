@@ -1,4 +1,6 @@
-import { CborReader, CborWriter, cborLimits } from './batch/cbor.ts'
+import { cborLimits } from './batch/cbor.ts'
+import { CborReader } from './batch/cbor-reader.ts'
+import { CborWriter } from './batch/cbor-writer.ts'
 import { invalid, WireFailure } from './batch/failure.ts'
 import { readHeader, writeHeader } from './batch/header.ts'
 import {
@@ -23,7 +25,8 @@ import { foldArrivals } from './batch/runs.ts'
 import { type Chain, ChainHasher } from './chain.ts'
 import { type AdmittedReading, type Lane, SeriesTable } from './reading.ts'
 
-export { type CborLimits, checkCbor } from './batch/cbor.ts'
+export type { CborLimits } from './batch/cbor.ts'
+export { checkCbor } from './batch/cbor-reader.ts'
 export { compress, type Encoding, encodings, inflate } from './batch/compression.ts'
 export { WireFailure, type WireFailureCode, wireFailures } from './batch/failure.ts'
 export { type GapReason, gapReasons } from './batch/records.ts'

@@ -1,6 +1,7 @@
 import type { Series, SeriesTable } from '../reading.ts'
 import { ByteWriter } from './bytes.ts'
-import type { CborReader, CborWriter } from './cbor.ts'
+import type { CborReader } from './cbor-reader.ts'
+import type { CborWriter } from './cbor-writer.ts'
 import { invalid } from './failure.ts'
 import { VarintReader } from './varint.ts'
 

@@ -1,7 +1,8 @@
 import type { BatchHeader, Predecessor } from '../batch.ts'
 import { chainFromBytes, chainStart, chainToBytes } from '../chain.ts'
 import { laneNumber, lanes } from '../reading.ts'
-import type { CborReader, CborWriter } from './cbor.ts'
+import type { CborReader } from './cbor-reader.ts'
+import type { CborWriter } from './cbor-writer.ts'
 import { invalid } from './failure.ts'
 import { maxTimeMs } from './times.ts'
 

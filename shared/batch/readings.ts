@@ -1,5 +1,6 @@
 import type { AdmittedReading, Arrival, Series, SeriesTable, Value } from '../reading.ts'
-import type { CborReader, CborWriter } from './cbor.ts'
+import type { CborReader } from './cbor-reader.ts'
+import type { CborWriter } from './cbor-writer.ts'
 import {
   type Dictionary,
   dictionaryOf,
@@ -15,15 +16,9 @@ import { invalid } from './failure.ts'
 import { orderColumn, readOrder } from './order.ts'
 import { arrivalColumn, maxQuality, qualityColumn, readArrivals, readQualities } from './runs.ts'
 import { maxTimeMs, paces, readTimes, type Times, timeColumns } from './times.ts'
-import {
-  type Other,
-  readOthers,
-  readTexts,
-  readValues,
-  valueColumns,
-  writeOthers,
-  writeTexts,
-} from './values.ts'
+import { readOthers, readTexts, readValues } from './value-reader.ts'
+import { valueColumns, writeOthers, writeTexts } from './value-writer.ts'
+import type { Other } from './values.ts'
 
 /** Readings in one item. */
 export const maxReadings = 50_000

@@ -1,6 +1,8 @@
 import type { Gap, LaneRecord, RecordValue } from '../batch.ts'
 import { chainFromBytes, chainToBytes } from '../chain.ts'
-import { type CborReader, type CborValue, CborWriter } from './cbor.ts'
+import type { CborValue } from './cbor.ts'
+import type { CborReader } from './cbor-reader.ts'
+import { CborWriter } from './cbor-writer.ts'
 import { invalid } from './failure.ts'
 import { maxTimeMs } from './times.ts'
 

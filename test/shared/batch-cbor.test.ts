@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { Decoder, Encoder } from 'cbor-x'
-import { CborReader, type CborValue, CborWriter } from '../../shared/batch/cbor.ts'
+import type { CborValue } from '../../shared/batch/cbor.ts'
+import { CborReader } from '../../shared/batch/cbor-reader.ts'
+import { CborWriter } from '../../shared/batch/cbor-writer.ts'
 import { checkCbor } from '../../shared/batch.ts'
 import { Seeded } from '../support/seeded.ts'
 

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { constants, gzipSync, zstdCompressSync } from 'node:zlib'
 import { ByteWriter } from '../../shared/batch/bytes.ts'
-import { CborWriter } from '../../shared/batch/cbor.ts'
+import { CborWriter } from '../../shared/batch/cbor-writer.ts'
 import {
   checkCbor,
   compress,

@@ -301,8 +301,8 @@ def read_values(body, column, series, series_of):
         for i in readings_of[one]:
             if position in other_at:
                 value = other_at.pop(position)
-                if form == 5 and isinstance(value, int) and not isinstance(value, bool):
-                    before = value
+                if form == 5 and is_integer(value):
+                    before = int(value)
             elif form == 0:
                 value = None
             elif form == 1:
@@ -332,6 +332,13 @@ def read_values(body, column, series, series_of):
     assert numbers.done() and not other_at and not nudge_at
     assert next(doubles, None) is None and next(singles, None) is None
     return values
+
+
+def is_integer(value):
+    """Whichever way CBOR wrote it; but minus zero is none."""
+    if isinstance(value, float):
+        return value.is_integer() and abs(value) < 2**53 and struct.pack(">d", value) != struct.pack(">d", -0.0)
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def by_position(gaps):
