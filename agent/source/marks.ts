@@ -12,6 +12,8 @@ export interface Sifted {
   repeats: { message: Message; readings: number }[]
 }
 
+/** After so long without a repeat nothing comes again, even from a broker that takes its time, ms. */
+const quietMs = 10_000
 /** The topics' last messages are stored this often, ms. */
 const softIntervalMs = 10_000
 
@@ -41,8 +43,12 @@ export class Marks {
   #earlier = new Map<number, Mark>()
   /** Marks of this connection, one record a group. */
   #records: Record[] = []
-  /** Ordinal of the last group on this connection that had a repeat of an earlier one in it. */
+  /** Ordinal of the last group on this connection that had a repeat of an earlier one in it … */
   #lastRepeat = 0
+  /** … and when it was taken, or else the first group. */
+  #lastRepeatMs = 0
+  /** The broker seems to be through with delivering again. */
+  #through = false
   /**
    * A packet id of the group behind this one has been used again on this connection: the broker has read
    * its PUBACK, and in order, so all those before it.
@@ -58,6 +64,8 @@ export class Marks {
   #endedKeys: string[] = []
   /** Keys that hold `#earlier`. */
   #earlierKeys: string[] = []
+  /** Some of those that `#earlierKeys` hold have ended. */
+  #outdated = false
   /** `#earlier` is to be written anew, as one record, in place of `#earlierKeys`. */
   #gather = false
   #nextKey = 1
@@ -108,13 +116,14 @@ export class Marks {
       this.#hasher.payload(last.topicHigh, last.topicLow, message.payload)
       const { high, low } = this.#hasher
       const { packetId, duplicate, qos } = message
-      const mark = qos === 1 ? { packetId, high, low, readings: 0, duplicate } : undefined
+      const steady = last.high === high && last.low === low
+      const mark = qos === 1 ? { packetId, high, low, readings: 0, duplicate, steady } : undefined
       if (mark) marks.push(mark)
       const seen =
-        (mark && this.#repeated(mark, group)) ??
-        (message.retained && last.high === high && last.low === low ? last : undefined)
+        (mark && this.#repeated(mark, group)) ?? (message.retained && steady ? last : undefined)
       if (seen) {
         if (mark) mark.readings = seen.readings
+        if (mark && 'steady' in seen) mark.steady = seen.steady
         sifted.repeats.push({ message, readings: seen.readings })
         continue
       }
@@ -167,7 +176,7 @@ export class Marks {
   }
 
   /** Goes over to the group's session and connection where they are new. */
-  #enter({ session, connection, proven }: MessageGroup): void {
+  #enter({ session, connection, proven, arrival }: MessageGroup): void {
     if (session.token !== this.#session?.token) {
       // Nothing of another session comes again; and what we know of the broker may be of another one.
       this.#endEarlier()
@@ -187,6 +196,8 @@ export class Marks {
       this.#records = []
       this.#connection = connection
       this.#lastRepeat = 0
+      this.#lastRepeatMs = arrival.monotonicMs
+      this.#through = false
       this.#reused = 0
       this.#ended = 0
       this.#deleted = 0
@@ -198,10 +209,10 @@ export class Marks {
 
   /** Ends the marks whose PUBACK the broker has read. */
   #endProven(proven: number): void {
-    // A record that is deleted before an earlier one would bring an outdated mark back to life.
-    if (this.#earlierKeys.length > 0) return
     let ended = 0
     while (ended < this.#records.length && this.#records[ended]!.ordinal <= proven) ended += 1
+    // Without the later mark of a packet id, an earlier one would come back to life.
+    if (ended > 0 && this.#outdated) this.#gather = true
     for (const { key, ordinal } of this.#records.splice(0, ended)) {
       this.#endedKeys.push(key)
       this.#ended = ordinal
@@ -209,7 +220,7 @@ export class Marks {
   }
 
   /** The earlier mark that this message repeats. */
-  #repeated(mark: Mark, { ordinal }: MessageGroup): Mark | undefined {
+  #repeated(mark: Mark, { ordinal, arrival }: MessageGroup): Mark | undefined {
     const { packetId } = mark
     const usedIn = this.#usedIn[packetId]!
     this.#usedIn[packetId] = ordinal
@@ -223,24 +234,32 @@ export class Marks {
     const earlier = this.#earlier.get(packetId)
     if (!earlier) return undefined
     this.#earlier.delete(packetId)
+    this.#outdated = true
     const session = this.#session!
     if (session.reusesIds || earlier.high !== mark.high || earlier.low !== mark.low)
       return undefined
-    if (!mark.duplicate && session.setsDuplicate) return undefined
+    // Without DUP it may be a new message that happens to be like an old one, packet id and all.
+    if (!mark.duplicate && (session.setsDuplicate || (this.#through && earlier.steady)))
+      return undefined
     // Brokers may hand on a publisher's DUP: only one that was not there the first time is the broker's.
     if (mark.duplicate && !earlier.duplicate) this.#learn('setsDuplicate')
     this.#lastRepeat = ordinal
+    this.#lastRepeatMs = arrival.monotonicMs
+    this.#through = false
     return earlier
   }
 
   /**
    * Ends the earlier marks when the broker is through with delivering again: it has read the
-   * acknowledgement of a whole group without repeats, and this one has none either.
+   * acknowledgement of a whole group without repeats, and this one has none either. A broker that sets DUP
+   * delivers again first of all; one that does not may mix it with what is new, so it is given some time.
    */
-  #settle({ ordinal, proven, messages }: MessageGroup): void {
+  #settle({ ordinal, proven, messages, arrival }: MessageGroup): void {
     if (this.#earlierKeys.length === 0 || messages.length === 0) return
-    if (Math.max(proven, this.#reused) > this.#lastRepeat && ordinal > this.#lastRepeat)
-      this.#endEarlier()
+    if (Math.max(proven, this.#reused) <= this.#lastRepeat || ordinal === this.#lastRepeat) return
+    this.#through = true
+    const quiet = arrival.monotonicMs - this.#lastRepeatMs >= quietMs
+    if (quiet || this.#session!.setsDuplicate) this.#endEarlier()
   }
 
   #endEarlier(): void {
@@ -248,11 +267,13 @@ export class Marks {
     this.#endedKeys.push(...this.#earlierKeys)
     this.#earlierKeys = []
     this.#gather = false
+    this.#outdated = false
   }
 
   /** Writes what is left of the earlier marks as one record; it goes before those of this connection. */
   #gatherEarlier(): StateChange[] {
     this.#gather = false
+    this.#outdated = false
     const changes = this.#earlierKeys.map((key) => change(key, undefined))
     this.#earlierKeys = []
     if (this.#earlier.size === 0) return changes

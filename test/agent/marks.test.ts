@@ -208,6 +208,68 @@ test('earlier marks end when the broker is through with delivering again', async
   assert.deepEqual(pass(marks, state, deliveries.group(ids(7, 7, again))), [], 'over')
 })
 
+test('a broker without DUP may mix what comes again with what is new, for ten seconds', async () => {
+  const state = new MemoryState()
+  pass(await Marks.load(state), state, new Deliveries(1).group(ids(1, 10)))
+  const marks = await Marks.load(state)
+  const deliveries = new Deliveries(1)
+  for (let group = 1; group <= 9; group++)
+    pass(
+      marks,
+      state,
+      deliveries.group(ids(100 + group, 100 + group), { proven: group - 1, atMs: group }),
+    )
+  assert.deepEqual(pass(marks, state, deliveries.group(ids(1, 1), { proven: 8, atMs: 9_000 })), [1])
+  pass(marks, state, deliveries.group(ids(200, 200), { proven: 9, atMs: 18_000 }))
+  assert.deepEqual(
+    pass(marks, state, deliveries.group(ids(2, 2), { proven: 10, atMs: 18_900 })),
+    [2],
+  )
+  pass(marks, state, deliveries.group(ids(201, 201), { proven: 11, atMs: 30_000 }))
+  pass(marks, state, deliveries.group(ids(202, 202), { proven: 13, atMs: 30_001 }))
+  assert.deepEqual(
+    pass(marks, state, deliveries.group(ids(3, 3), { proven: 14, atMs: 30_002 })),
+    [],
+  )
+})
+
+test('a sensor that repeats its value is given the benefit of the doubt', async () => {
+  const state = new MemoryState()
+  const payload = Buffer.from('on')
+  const on = (from: number, to: number) => ids(from, to, { payload })
+  pass(await Marks.load(state), state, new Deliveries(1).group(on(1, 10)))
+  const marks = await Marks.load(state)
+  const deliveries = new Deliveries(1)
+  assert.deepEqual(
+    pass(marks, state, deliveries.group(on(4, 4))),
+    [4],
+    'at first it is one that comes again',
+  )
+  pass(marks, state, deliveries.group(ids(50, 50), { proven: 1 }))
+  pass(marks, state, deliveries.group(ids(51, 51), { proven: 2 }))
+  assert.deepEqual(
+    pass(marks, state, deliveries.group(on(5, 5), { proven: 2 })),
+    [],
+    'then it may be new',
+  )
+})
+
+test('marks that end while earlier ones are left do not bring outdated ones back to life', async () => {
+  const state = new MemoryState()
+  pass(await Marks.load(state), state, new Deliveries(1).group(ids(1, 10)))
+  const marks = await Marks.load(state)
+  const deliveries = new Deliveries(1)
+  const renewed = { packetId: 2, payload: Buffer.from('new') }
+  pass(marks, state, deliveries.group([renewed]))
+  pass(marks, state, deliveries.group(ids(50, 50), { proven: 1 }))
+  assert.equal(markKeys(state).length, 2, 'what is left of the earlier ones, and the last group')
+  const reloaded = await Marks.load(state)
+  assert.deepEqual(
+    pass(reloaded, state, new Deliveries(1).group([...ids(2, 3, again), { ...renewed, ...again }])),
+    [3],
+  )
+})
+
 test('redelivery may take many connections', async () => {
   const state = new MemoryState()
   const marks = await Marks.load(state)

@@ -109,6 +109,7 @@ export class SourceLife {
   /** `kill -9`: from here on it sends nothing, and what it has not committed is gone. */
   crash(): void {
     this.#dialer.die()
+    void this.source.close() // Nothing reaches the broker any more; its timers are to end.
   }
 
   async take(): Promise<MessageGroup> {
