@@ -26,7 +26,7 @@ export function difference(
   const found: Difference = { lost: [], twice: [], misplaced: [], foreign: [] }
   let highest = 0
   for (const { value: text } of log) {
-    const value = Number(text)
+    const value = Number.parseInt(text, 10)
     if (seen.has(value)) {
       found.twice.push(value)
       continue

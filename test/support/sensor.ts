@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto'
 import mqtt, { type IClientOptions, type MqttClient } from 'mqtt'
 import { poll } from './poll.ts'
 
@@ -15,13 +16,16 @@ export class Sensor {
   readonly unknown = new Set<number>()
   readonly #url: string
   readonly #options: IClientOptions
+  readonly #pad: number
   readonly #stop = new AbortController()
   #next = 1
   #running: Promise<void> | undefined
 
-  constructor(url: string, options: IClientOptions = {}) {
+  /** @param pad characters behind the number, which no compression makes fewer; the value is then a text */
+  constructor(url: string, { pad = 0, ...options }: IClientOptions & { pad?: number } = {}) {
     this.#url = url
     this.#options = options
+    this.#pad = pad
   }
 
   /** Publishes at most so many a second, until `stop`. */
@@ -77,7 +81,9 @@ export class Sensor {
     const answers = Array.from({ length: count }, async () => {
       const value = this.#next++
       const topic = `sensors/s${value % 7}/count`
-      const payload = JSON.stringify({ t: 1_767_225_600_000 + value, v: value })
+      const text = randomBytes(this.#pad).toString('base64').slice(0, this.#pad)
+      const v = this.#pad > 0 ? `${value} ${text}` : value
+      const payload = JSON.stringify({ t: 1_767_225_600_000 + value, v })
       try {
         await client.publishAsync(topic, payload, { qos: 1 })
         this.acknowledged.add(value)
