@@ -20,8 +20,8 @@ export interface PlantOptions {
 }
 
 /**
- * The invented plant: every second each device sends four metrics that walk at random, with two decimals
- * and a few milliseconds of jitter. It never ends.
+ * The invented plant: every second each device sends four metrics of one time; they walk at random, with
+ * two decimals, and the time jitters by a few milliseconds. It never ends.
  */
 export function* plant({ seed, devices, startMs }: PlantOptions): Generator<Sample[]> {
   const digits = Math.max(3, String(devices).length)
@@ -36,13 +36,15 @@ export function* plant({ seed, devices, startMs }: PlantOptions): Generator<Samp
     const out: Sample[] = []
     for (const { device, random, values, phaseMs } of all) {
       const atMs = startMs + second * 1000 + phaseMs
+      // A device reads all its sensors at once, by its own clock.
+      const timeMs = Math.round(atMs + jitterMs * random.gaussian())
       for (const [i, { name, step }] of metrics.entries()) {
         const value = values[i]! + step * random.gaussian()
         values[i] = value
         out.push({
           device,
           metric: name,
-          timeMs: Math.round(atMs + jitterMs * random.gaussian()),
+          timeMs,
           timeNanos: 0,
           value: decimalText(value, 2),
           atMs,

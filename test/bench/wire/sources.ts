@@ -1,4 +1,5 @@
 import { existsSync, globSync, readFileSync } from 'node:fs'
+import { plant as simulated } from '../../../firmware-sim/plant.ts'
 import { type AdmittedReading, SeriesTable } from '../../../shared/reading.ts'
 
 /**
@@ -13,47 +14,23 @@ export interface Source {
 const devices = 50
 const baseMs = 1_763_800_000_000
 
-/**
- * 50 devices with 4 metrics each, once a second; random walks with two decimals. Each device has a phase
- * of its own and a clock with some milliseconds of jitter; its four messages carry one time.
- */
+/** The simulator's plant as `headgate sim` plays it: 50 devices with 4 metrics each, once a second. */
 export function plant(count: number, seed = 12_345): Source {
   const random = generator(seed)
-  const gaussian = () => {
-    let sum = 0
-    for (let i = 0; i < 6; i++) sum += random()
-    return (sum - 3) * Math.SQRT2
-  }
-  const metrics = ['temp', 'hum', 'pres', 'vib']
-  const sigmas = [0.05, 0.2, 0.1, 0.3]
   const table = new SeriesTable()
-  const series = Array.from({ length: devices }, (_, device) =>
-    metrics.map((metric) => table.intern(deviceName(device), metric)),
-  )
-  const state = Array.from({ length: devices }, () => [
-    20 + random() * 5,
-    50 + random() * 10,
-    1013 + random(),
-    1 + random(),
-  ])
   const readings: AdmittedReading[] = []
-  for (let second = 0; readings.length < count; second++)
-    for (let device = 0; device < devices; device++) {
-      const sinceMs = second * 1000 + device * 17 + Math.round(gaussian() * 3)
-      const arrival = arrivalAt(sinceMs, random)
-      metrics.forEach((_, m) => {
-        const values = state[device]!
-        values[m]! += gaussian() * sigmas[m]! - (m === 3 ? (values[3]! - 1) * 0.2 : 0)
-        readings.push({
-          series: series[device]![m]!,
-          timeMs: baseMs + sinceMs,
-          timeNanos: 0,
-          value: Math.round(values[m]! * 100) / 100,
-          quality: 0,
-          arrival,
-        })
+  for (const samples of simulated({ seed, devices, startMs: baseMs })) {
+    for (const { device, metric, timeMs, timeNanos, value } of samples)
+      readings.push({
+        series: table.intern(device, metric),
+        timeMs,
+        timeNanos,
+        value: Number(value),
+        quality: 0,
+        arrival: arrivalAt(timeMs - baseMs, random),
       })
-    }
+    if (readings.length >= count) break
+  }
   return { name: 'plant', readings: readings.slice(0, count) }
 }
 
