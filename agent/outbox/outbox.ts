@@ -6,6 +6,7 @@ import {
   type Item,
   itemCount,
   type LaneRecord,
+  maxBatchItems,
   type QuarantinedMessage,
 } from '../../shared/batch.ts'
 import type { Chain } from '../../shared/chain.ts'
@@ -296,6 +297,7 @@ export class Outbox implements StateReader, AsyncDisposable {
           const fits =
             cut.incarnation.ordinal === place.ordinal &&
             cut.bytes + entry.item.length <= limits.maxBytes &&
+            cut.items.length < maxBatchItems &&
             (entry.count <= room || (room > 0 && room === wanted))
           if (!fits) {
             cut.more = true
