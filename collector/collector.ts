@@ -16,7 +16,7 @@ import { Metrics } from './metrics.ts'
 import { openStreams, type StreamService } from './streams.ts'
 
 /** Says in the data folder where the running collector is reached. */
-export const addressFile = 'collector.json'
+const addressFile = 'collector.json'
 
 const retryAfterBusyS = 1
 const groupBytes = 8 * 2 ** 20

@@ -1,4 +1,4 @@
-import { type Stream, streams } from '../shared/reading.ts'
+import { streams } from '../shared/reading.ts'
 import { hasSeries, type Query } from './fanout/fanout.ts'
 import { type Format, formats } from './fanout/format.ts'
 
@@ -33,11 +33,6 @@ export function parseQuery(text: QueryText): Query {
     device,
     metric,
   }
-}
-
-/** @throws QueryProblem */
-export function parseStream(text: string): Stream {
-  return parseQuery({ stream: text }).stream
 }
 
 /** An offset, or a time in ISO 8601, in UTC where it names no zone. */

@@ -1,6 +1,6 @@
 import type { BatchHeader } from '../../shared/batch.ts'
 import { type Chain, chainStart, sameChain } from '../../shared/chain.ts'
-import { type Lane, laneNumber, lanes } from '../../shared/reading.ts'
+import { type Lane, laneNumber } from '../../shared/reading.ts'
 import type { Alarm, AppendAnswer, Held } from './engine.ts'
 
 /** What an accepted batch changes in the memory. */
@@ -27,10 +27,6 @@ export class HeldMemory {
   of(agent: string, incarnation: Uint8Array, lane: Lane): Held {
     const rows = this.#agents.get(agent)
     return readLane(rows?.find(incarnation), lane)
-  }
-
-  get agents(): number {
-    return this.#agents.size
   }
 
   /** Opens a change of several batches, of which either all become true or none. */
@@ -114,7 +110,7 @@ class AgentRows {
 }
 
 /** A change in the making. It sees what it has admitted itself; the memory does not, before `commit`. */
-export class Draft {
+class Draft {
   readonly #agents: Map<string, AgentRows>
   readonly #changed = new Map<string, { rows: Map<string, Uint8Array>; current?: Uint8Array }>()
 
@@ -294,11 +290,4 @@ function sameId(bytes: Uint8Array, at: number, id: Uint8Array): boolean {
 
 function hex(bytes: Uint8Array): string {
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString('hex')
-}
-
-/** Lanes of a row that hold something, for `verify` and people. */
-export function lanesOf(row: Uint8Array): { lane: Lane; held: Held }[] {
-  return lanes
-    .map((lane) => ({ lane, held: readLane(row, lane) }))
-    .filter(({ held }) => held.held > 0)
 }
