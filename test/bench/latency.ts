@@ -79,7 +79,7 @@ function pass(perSecond: number, seconds: number): Promise<Passage> {
     const sensors = Program.script(t, 'latency/sensors.ts', [broker.url, perSecond, seconds])
     await new Promise((resolve) => setTimeout(resolve, warmUpMs))
     const [cpu, startedMs] = [cpuSeconds(pid), performance.now()]
-    const watch = setInterval(() => memory.push(memoryMb(pid).anonymous), 100)
+    const watch = setInterval(() => memory.push(memoryMb(pid)), 100)
     await sensors.line()
     const cores = (cpuSeconds(pid) - cpu) / ((performance.now() - startedMs) / 1_000)
     clearInterval(watch)
@@ -101,13 +101,13 @@ function tail(t: Test, collector: string, count: number): Promise<{ all: Promise
     const request = get(`${collector}/v1/streams/readings/tail?format=ndjson`, (response) => {
       const ages: number[] = []
       const all = new Promise<number[]>((done) => {
-        createInterface(response).on('line', (line) => {
+        const lines = createInterface(response).on('line', (line) => {
           const nowMs = performance.timeOrigin + performance.now()
           ages.push(nowMs - JSON.parse(line).value / 1_000)
           if (ages.length === count) done(ages)
         })
+        lines.on('error', () => {}) // When the bench lets go of it.
       })
-      response.on('error', () => {})
       resolve({ all })
     })
     request.on('error', reject)

@@ -11,28 +11,22 @@ export function cpuSeconds(pid: number): number {
   return (Number(fields[11]) + Number(fields[12])) / ticksPerSecond
 }
 
-/** Memory of its own that a process has, or had at most since it started; megabytes. */
-export function memoryMb(pid: number): { anonymous: number; peak: number } {
+/** Memory of its own that a process has (RssAnon), megabytes. */
+export function memoryMb(pid: number): number {
   const text = readFileSync(`/proc/${pid}/status`, 'latin1')
-  const read = (name: string) =>
-    Number(new RegExp(`^${name}:\\s+(\\d+) kB`, 'm').exec(text)?.[1] ?? 0) / 1_000
-  return { anonymous: read('RssAnon'), peak: read('VmHWM') }
+  return Number(/^RssAnon:\s+(\d+) kB/m.exec(text)?.[1] ?? 0) / 1_000
 }
 
-/** Looks at a process's own memory until it is stopped. */
-export function watchMemory(pid: number, everyMs = 50): { stop(): { peakMb: number[] } } {
-  const peakMb: number[] = []
+/** Looks at a process's own memory every so often until it is asked for the most that it saw. */
+export function watchMemory(pid: number, everyMs = 20): { peakMb(): number } {
+  let peakMb = 0
   const timer = setInterval(() => {
-    try {
-      peakMb.push(memoryMb(pid).anonymous)
-    } catch {
-      // It has ended.
-    }
+    peakMb = Math.max(peakMb, memoryMb(pid))
   }, everyMs)
   return {
-    stop() {
+    peakMb() {
       clearInterval(timer)
-      return { peakMb }
+      return peakMb
     },
   }
 }
