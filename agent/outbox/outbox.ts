@@ -368,7 +368,7 @@ export class Outbox implements StateReader, AsyncDisposable {
       const position = { sequence: cut.last, chain: cut.after }
       await this.#write(
         [
-          ...cut.changes,
+          ...(cut.endsInGap ? continueFrom(cut) : cut.changes),
           putPosition(positionKey(incarnation.ordinal, lane), position),
           this.#putTotals(totals, -cut.received),
         ],
@@ -917,6 +917,14 @@ function endOf(
     last: predecessor.last[lane],
     after: predecessor.chain[lane],
   }
+}
+
+/** The running hash inside a gap is known only once the collector has said it: the gap's rest goes on there. */
+function continueFrom({ changes, after }: Cut): StoreChange[] {
+  return changes.map(({ key, value }) => {
+    const rest = value && decodeEntry(key, value)
+    return { key, value: rest && encodeEntry(key, { ...rest, before: after }) }
+  })
 }
 
 /** A refused reading as the quarantine lane carries it: as JSON, since it came from no one topic. */

@@ -223,6 +223,23 @@ test('an entry that LevelDB dropped at the end of an incarnation is missed, and 
   assert.ok(gap.kind === 'gap' && gap.reason === 'lost_corrupt' && gap.count === 5)
 })
 
+test('a gap that the collector holds the beginning of goes on at its running hash', async (t) => {
+  const directory = await temporaryDirectory(t)
+  const before = await openOutbox(directory)
+  for (const value of [1, 2, 3]) await before.commit(groupOf(readings(2, value)))
+  await before.close()
+  const store = await openLevel(directory)
+  const entries = await Array.fromAsync(store.read(entryRange('bulk')))
+  await store.write([{ key: entries[0]!.key, value: undefined }], { sync: true })
+  await store.close()
+  await using after = await openOutbox(directory)
+  const held = (await after.cut('bulk', { ...wholeLane, last: 1 }))!
+  await after.release({ ...held, after: { high: 7, low: 9 } })
+  const cut = (await after.cut('bulk', wholeLane))!
+  assert.deepEqual([cut.first, cut.last, cut.before], [2, 6, { high: 7, low: 9 }])
+  assert.deepEqual(values(cut), [2, 3, 3, 4])
+})
+
 test('a delivery whose deletion did not survive is counted once', async (t) => {
   const directory = await temporaryDirectory(t)
   const before = await openOutbox(directory)
