@@ -122,6 +122,14 @@ export class Broker {
     }
   }
 
+  /** An agent is connected, and what is published in these topics will reach it. */
+  hears(topics: readonly string[]): boolean {
+    return [...this.#clients.keys()].some((id) => {
+      const { filters } = this.#sessions.get(id)!
+      return topics.every((topic) => [...filters].some((filter) => matches(filter, topic)))
+    })
+  }
+
   /** Nothing of any session is left to be delivered or acknowledged. */
   get isDrained(): boolean {
     for (const { queue, inFlight } of this.#sessions.values())

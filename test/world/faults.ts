@@ -69,8 +69,11 @@ function collectorCrash(how: 'killed' | 'power cut'): FaultKind {
 }
 
 function brokerRestart(sessions: 'kept' | 'lost' | 'stale'): FaultKind {
-  return once(({ broker, timeline }, seeded) => {
+  return once((world, seeded) => {
+    const { broker, timeline } = world
     broker.stop(sessions)
+    // Its ids begin anew behind those it has restored.
+    if (sessions === 'stale') world.repeatsContent = false
     timeline.after(restartMs(seeded), () => broker.start())
   })
 }

@@ -1,12 +1,16 @@
 // The simulated world: `npm run world -- --help`.
 import { parseArgs } from 'node:util'
+import { Worker } from 'node:worker_threads'
 import { Coverage } from './coverage.ts'
 import { type History, runHistory, shrink } from './history.ts'
+import { type Caught, plantedBugs } from './planted.ts'
 
 const help = `npm run world -- [--seconds N | --histories N] [--from SEED] [--json]
 npm run world -- --seed SEED [--only FAULT,…] [--trace]
-npm run world -- --planted-bugs [--json]
+npm run world -- --planted-bugs [--bug NAME] [--json]
 `
+/** In so many histories each planted bug must be caught. */
+const plantedSeeds = 1_000
 
 const { values } = parseArgs({
   options: {
@@ -15,13 +19,16 @@ const { values } = parseArgs({
     from: { type: 'string', default: '1' },
     seed: { type: 'string' },
     only: { type: 'string' },
+    bug: { type: 'string' },
     trace: { type: 'boolean', default: false },
+    'planted-bugs': { type: 'boolean', default: false },
     json: { type: 'boolean', default: false },
     help: { type: 'boolean', default: false },
   },
 })
 
 if (values.help) process.stdout.write(help)
+else if (values['planted-bugs']) await plantBugs()
 else if (values.seed !== undefined) await replay(Number(values.seed))
 else await explore()
 
@@ -33,6 +40,28 @@ async function replay(seed: number): Promise<void> {
   process.stdout.write(`${history.events} events, ${history.hash}\n`)
   report(history)
   process.exitCode = history.violations.length > 0 ? 1 : 0
+}
+
+/** Each deliberate bug, until a history catches it. */
+async function plantBugs(): Promise<void> {
+  const results: { name: string; seed: number | null }[] = []
+  for (const bug of plantedBugs) {
+    if (values.bug !== undefined && bug.name !== values.bug) continue
+    const worker = new Worker(new URL('planted-worker.ts', import.meta.url), {
+      workerData: { bug, seeds: plantedSeeds },
+    })
+    const caught = await new Promise<Caught | undefined>((resolve, reject) => {
+      worker.once('message', resolve)
+      worker.once('error', reject)
+    })
+    results.push({ name: bug.name, seed: caught?.seed ?? null })
+    process.stderr.write(
+      `${bug.name}: ${caught ? `seed ${caught.seed}, ${caught.violation}` : 'NOT CAUGHT'}\n`,
+    )
+  }
+  if (values.json) process.stdout.write(`${JSON.stringify(results)}\n`)
+  else console.table(results)
+  process.exitCode = results.every(({ seed }) => seed !== null) ? 0 : 1
 }
 
 /** Seed after seed, for so long or so many. */

@@ -8,7 +8,7 @@ import { Seeded } from '../support/seeded.ts'
 import { Broker, type BrokerKind } from './broker.ts'
 import { SimulatedCollector } from './collector.ts'
 import { Coverage } from './coverage.ts'
-import type { DiskImage } from './disk.ts'
+import { type DiskImage, SimulatedDisk } from './disk.ts'
 import { faultKinds } from './faults.ts'
 import { Gateway } from './gateway.ts'
 import { Machine, Process } from './machine.ts'
@@ -38,12 +38,19 @@ export class World {
   readonly broker: Broker
   gateways: Gateway[]
   collector: SimulatedCollector
+  /**
+   * Whether a sensor says the same twice. It does not where packet ids prove nothing, since there nobody
+   * could tell its second message from a first one that the broker sends again.
+   */
+  repeatsContent: boolean
   readonly #seeded: Seeded
   readonly #log: WorldLog
   readonly #config: AgentConfig
   readonly #clock: Clock
   #machines = 0
   #published = [0, 0, 0, 0]
+  /** Devices are to speak once more as soon as somebody hears them. */
+  #mustSpeak = false
   readonly #ends = new Set<() => void>()
 
   constructor(seed: number, options: { keepTrace?: boolean } = {}) {
@@ -64,8 +71,11 @@ export class World {
       logDamaged: false,
       evicts: this.#config.outbox.maxBytes < 2 ** 20,
       takenAway: new Set(),
+      elsewhere: new Set(),
+      rolledBack: new Set(),
     }
     this.broker = new Broker({ kind, network: this.plant, trace: this.trace })
+    this.repeatsContent = !kind.reusesIds
     this.oracle = new Oracle(this.broker, this.excuses)
     this.#clock = this.#machine('observer').clock(new Process(this.timeline))
     this.collector = this.#makeCollector()
@@ -117,7 +127,7 @@ export class World {
     this.timeline.after(forMs, once)
   }
 
-  /** All faults end, everything is switched on, and devices speak once more. */
+  /** All faults end, and everything is switched on. */
   #heal(): void {
     this.trace.say('healing')
     for (const end of [...this.#ends]) end()
@@ -131,12 +141,17 @@ export class World {
       gateway.store.heal()
       gateway.start()
     }
-    // In each lane something, since a loss is found when its lane is next spoken of.
-    for (const device of this.#published.keys()) this.#publish(device, 3)
+    this.#mustSpeak = true
   }
 
   #isAtRest(): boolean {
-    if (!this.broker.isDrained || !this.collector.isOpen) return false
+    if (!this.broker.isDrained || !this.broker.hears(spoken) || !this.collector.isOpen) return false
+    if (this.#mustSpeak) {
+      // In each lane something, since a loss is found when its lane is next spoken of.
+      this.#mustSpeak = false
+      for (const device of this.#published.keys()) this.#publish(device, 3)
+      return false
+    }
     return this.gateways.every((gateway) => {
       if (gateway.requests > 0) return false
       const status = gateway.status
@@ -150,6 +165,7 @@ export class World {
     const lines = [
       `after ${drainMs / 60_000} min`,
       this.broker.isDrained ? '' : 'the broker holds messages',
+      this.broker.hears(spoken) ? '' : 'no agent hears what is published',
       this.collector.isOpen ? '' : 'the collector is not open',
     ]
     for (const { machine, status, requests } of this.gateways) {
@@ -165,12 +181,13 @@ export class World {
     return lines.filter((line) => line !== '').join('; ')
   }
 
-  /** Unique contents by default, so that what is missing or too many has a name. */
   #publish(device: number, messages: number): void {
     if (!this.broker.isUp) return
     for (let i = 0; i < messages; i++) {
-      this.#published[device]! += 1
-      this.broker.accept(makeMessage(device, this.#published[device]!))
+      // A sensor may well say the same again.
+      const repeats = device === 0 && this.repeatsContent && this.#seeded.chance(0.3)
+      if (!repeats) this.#published[device]! += 1
+      this.broker.accept(makeMessage(device, Math.max(1, this.#published[device]!)))
     }
   }
 
@@ -224,8 +241,9 @@ export class World {
     if (collector !== this.collector) return
     this.coverage.hit('collector image restored')
     this.excuses.collectorForgot = true
-    // A loss is found when its lane is next spoken of, and of two agents one may have nothing to say.
-    if (this.excuses.severalLines) void this.oracle.archive(collector, this.#clock)
+    const before = new SimulatedDisk(this.#fork(), this.coverage)
+    before.restore(collector.disk.image())
+    void this.oracle.remember(before.view(), this.#clock, this.excuses.rolledBack)
     collector.crash('power cut')
     collector.disk.restore(image)
     collector.start()
@@ -236,7 +254,7 @@ export class World {
     this.excuses.collectorForgot = true
     const before = this.collector
     before.crash('killed')
-    void this.oracle.archive(before, this.#clock)
+    void this.oracle.remember(before.disk.view(), this.#clock, this.excuses.elsewhere)
     this.collector = this.#makeCollector()
     this.collector.start()
   }
@@ -300,6 +318,9 @@ function makeBrokerKind(seeded: Seeded): BrokerKind {
     maxInFlight: seeded.pick([1, 5, 20, 1_000]),
   }
 }
+
+/** What devices publish in, one topic of each filter. */
+const spoken = ['sensors/d0/v', 'multi/d1']
 
 const decode = decodeSchema.parse([
   { topic: 'sensors/{device}/{metric}' },

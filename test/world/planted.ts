@@ -1,0 +1,206 @@
+import { registerHooks } from 'node:module'
+
+/**
+ * A deliberate bug: a line of the shipped code that is another line while a world runs. The place must be
+ * there exactly once, so a change of the code that makes a bug meaningless is noticed.
+ */
+export interface PlantedBug {
+  name: string
+  file: string
+  from: string
+  to: string
+}
+
+/** The first history in which a bug shows. */
+export interface Caught {
+  seed: number
+  violation: string
+}
+
+export const plantedBugs: readonly PlantedBug[] = [
+  {
+    name: 'acknowledge before the commit',
+    file: 'agent/agent.ts',
+    from: `await this.#exclusive(() => this.#take(group))
+      this.#source.acknowledge(group)`,
+    to: `this.#source.acknowledge(group)
+      await this.#exclusive(() => this.#take(group))`,
+  },
+  {
+    name: 'acknowledge before the sync',
+    file: 'agent/outbox/outbox.ts',
+    from: 'await this.#write([...draft.changes, this.#putTotals(totals, draft.received)], true)',
+    to: 'await this.#write([...draft.changes, this.#putTotals(totals, draft.received)], false)',
+  },
+  {
+    name: 'delete although no answer came',
+    file: 'agent/uplink/uplink.ts',
+    from: `case 'unknown':
+        // A`,
+    to: `case 'unknown':
+        await outbox.release(cut)
+        delete this.#prepared[lane]
+        return undefined
+        // A`,
+  },
+  {
+    name: 'delete before the cursor is durable',
+    file: 'collector/log/embedded/partition.ts',
+    from: `    await file.sync()
+    for (const head of heads)`,
+    to: '    for (const head of heads)',
+  },
+  {
+    name: 'reuse a sequence',
+    file: 'agent/outbox/outbox.ts',
+    from: 'id: this.#random.bytes(16),',
+    to: 'id: before?.id ?? this.#random.bytes(16),',
+  },
+  {
+    name: 'ignore a write error',
+    file: 'agent/outbox/outbox.ts',
+    from: "throw this.#fail('OUTBOX_WRITE_FAILED', cause)",
+    to: 'void cause',
+  },
+  {
+    name: 'late PUBACK on a new session',
+    file: 'agent/source/source.ts',
+    from: 'handed.link.acknowledge(group)',
+    to: ';(this.#link ?? handed.link).acknowledge(group)',
+  },
+  {
+    name: 'dedupe by window',
+    file: 'collector/log/held.ts',
+    from: 'if (header.last <= own.held) {',
+    to: `if (header.last <= own.held - 3) {
+      const alarms = this.admit({ ...header, predecessor: predecessor?.incarnation })
+      return { code: 'accepted', held: header.last, chain: header.after, alarms }
+    }
+    if (header.last <= own.held) {`,
+  },
+  {
+    name: 'drop a hole',
+    file: 'collector/log/held.ts',
+    from: "if (header.first > own.held + 1) return { code: 'hole', incarnation, lane, ...own }",
+    to: `if (header.first > own.held + 1) {
+      const alarms = this.admit({ ...header, predecessor: predecessor?.incarnation })
+      return { code: 'accepted', held: header.last, chain: header.after, alarms }
+    }`,
+  },
+  {
+    name: "drop a predecessor's hole",
+    file: 'collector/log/held.ts',
+    from: 'if (before.held < predecessor.last[lane])',
+    to: 'if (before.held < 0)',
+  },
+  {
+    name: 'trust a torn tail',
+    file: 'collector/log/embedded/recovery.ts',
+    from: 'bodies: () => true',
+    to: 'bodies: () => false',
+  },
+  {
+    name: "skip an entry's CRC",
+    file: 'agent/outbox/entry.ts',
+    from: 'if (view.getUint32(4) !== checksum(key, bytes)) return undefined',
+    to: '',
+  },
+  {
+    name: "skip a frame's CRC",
+    file: 'collector/log/embedded/frame.ts',
+    from: 'return body.length === frame.bodyLength && crc32c.buf(body, 0) === frame.bodyCrc',
+    to: 'return body.length === frame.bodyLength',
+  },
+  {
+    name: 'go on in a segment whose sync failed',
+    file: 'collector/log/embedded/partition.ts',
+    from: `try {
+        await this.#replaceActive()
+        break`,
+    to: `try {
+        await Promise.resolve()
+        break`,
+  },
+  {
+    name: 'a segment without a durable name',
+    file: 'collector/log/embedded/partition.ts',
+    from: `await file.sync()
+    await disk.syncDirectory(directory)`,
+    to: 'await file.sync()',
+  },
+  {
+    name: 'know no repeat again',
+    file: 'agent/source/marks.ts',
+    from: '(mark && this.#repeated(mark, group))',
+    to: '(mark && undefined)',
+  },
+  {
+    name: 'take the same content for a repeat',
+    file: 'agent/source/marks.ts',
+    from: 'if (usedIn > 0) {',
+    to: `for (const { marks } of this.#records)
+      for (const known of marks) if (known.high === mark.high && known.low === mark.low) return known
+    if (usedIn > 0) {`,
+  },
+  {
+    name: 'evict what is on its way',
+    file: 'agent/outbox/outbox.ts',
+    from: 'const from = pinned ? { ordinal: pinned.ordinal, first: pinned.last + 1 } : this.#head[lane]',
+    to: 'const from = this.#head[lane]; void pinned',
+  },
+  {
+    name: 'name no predecessor',
+    file: 'agent/uplink/uplink.ts',
+    from: 'cut.first === 1\n',
+    to: 'cut.first === -1\n',
+  },
+  {
+    name: 'declare no hole at recovery',
+    file: 'agent/outbox/recovery.ts',
+    from: 'if (missing > 0) declareLost(place.ordinal, missing, entry.before, false)',
+    to: 'if (missing > 0) laneOf(numbered, place.ordinal)[lane] = { sequence: place.first - 1, chain: entry.before }',
+  },
+  {
+    name: 'a release that forgets the ledger',
+    file: 'agent/outbox/outbox.ts',
+    from: `          this.#putTotals(totals, -cut.received),
+        ],
+        false,`,
+    to: `        ],
+        false,`,
+  },
+  {
+    name: 'believe in a session that is gone',
+    file: 'agent/source/source.ts',
+    from: 'if (!sessionPresent || !known)',
+    to: 'if (!known)',
+  },
+  {
+    name: 'a full disk ends the agent',
+    file: 'agent/agent.ts',
+    from: 'if (!(error instanceof OutboxFailure)) throw error',
+    to: 'throw error',
+  },
+]
+
+const root = new URL('../../', import.meta.url)
+
+/** From now on the bug is in every module of this thread that is loaded. */
+export function plant({ file, from, to }: PlantedBug): void {
+  const target = new URL(file, root).href
+  registerHooks({
+    load(url, context, nextLoad) {
+      const loaded = nextLoad(url, context)
+      if (url !== target) return loaded
+      return { ...loaded, source: replaceOnce(String(loaded.source), from, to) }
+    },
+  })
+}
+
+/** @throws when `from` is not there exactly once */
+export function replaceOnce(source: string, from: string, to: string): string {
+  const parts = source.split(from)
+  if (from === '' || parts.length !== 2)
+    throw new Error(`a planted bug is out of date: ${parts.length - 1} times ${from}`)
+  return parts.join(to)
+}
