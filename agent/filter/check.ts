@@ -38,6 +38,8 @@ export interface FaultReport {
   state: AlertState
   sinceMs: number
   timeMs: number
+  /** The reading's; undefined where time told it. */
+  value: Value | undefined
   /** What was found and what is allowed, ms or the value's unit (for `rate` per second). */
   found: number | undefined
   limit: number | readonly [number, number] | undefined
@@ -70,8 +72,8 @@ export class Check {
   /** Arrival of the last reading, monotonic ms; NaN before the first since the start. */
   #arrivedMs = Number.NaN
   #raised = false
-  /** Set when a fault's state changed, for who saves it. */
-  changed = false
+  /** The reading under check has it. */
+  #given: Value | undefined
 
   constructor(config: CheckConfig, listener: FaultListener) {
     this.#config = config
@@ -83,6 +85,7 @@ export class Check {
     const { value, timeMs, arrival } = reading
     const { futureMs } = this.#config
     this.#raised = false
+    this.#given = value
     const inFuture =
       futureMs !== undefined && arrival.wallMs >= clockSetMs && timeMs > arrival.wallMs + futureMs
     // A time in the future must not make all that follows look old.
@@ -99,6 +102,7 @@ export class Check {
     }
     this.#newestMs = nowMs
     this.#arrivedMs = arrival.monotonicMs
+    this.#given = undefined
     return this.#raised
   }
 
@@ -173,10 +177,10 @@ export class Check {
     const there = bad || (condition.raised && !calm)
     const state = there ? condition.bad(atMs, this.#config) : condition.good(atMs, this.#config)
     if (!state) return
-    this.changed = true
     if (state === 'raised') this.#raised = true
     const { sinceMs } = condition
-    this.#listener.fault({ fault, state, sinceMs, timeMs: atMs, found, limit: this.#limit(fault) })
+    const limit = this.#limit(fault)
+    this.#listener.fault({ fault, state, sinceMs, timeMs: atMs, value: this.#given, found, limit })
   }
 
   #limit(fault: Fault): FaultReport['limit'] {
@@ -231,11 +235,17 @@ export class Check {
     if (this.#value !== undefined) writer.value(this.#value)
   }
 
-  loadSoft(reader: StateReader): void {
-    this.#newestMs = reader.float()
-    this.#valueMs = reader.float()
-    this.#sameSinceMs = reader.float()
-    this.#value = reader.byte() === 1 ? reader.value() : undefined
+  /** Goes on with soft state; without a check it is read and left. @throws StateProblem */
+  static loadSoft(reader: StateReader, check: Check | undefined): void {
+    const newestMs = reader.float()
+    const valueMs = reader.float()
+    const sameSinceMs = reader.float()
+    const value = reader.byte() === 1 ? reader.value() : undefined
+    if (!check) return
+    check.#newestMs = newestMs
+    check.#valueMs = valueMs
+    check.#sameSinceMs = sameSinceMs
+    check.#value = value
   }
 }
 

@@ -146,9 +146,13 @@ export class StateReader {
     }
   }
 
+  get done(): boolean {
+    return this.#at === this.#bytes.length
+  }
+
   /** @throws StateProblem unless everything has been read */
   end(): void {
-    if (this.#at !== this.#bytes.length) throw new StateProblem('more than there should be')
+    if (!this.done) throw new StateProblem('more than there should be')
   }
 
   #advance(by: number): number {

@@ -136,7 +136,7 @@ test('after a start silence counts from the start', () => {
   const writer = new StateWriter()
   before.saveSoft(writer)
   const { check, reports } = checked({ missingMs: 300_000 }, [])
-  check.loadSoft(new StateReader(writer.take()))
+  Check.loadSoft(new StateReader(writer.take()), check)
   check.tick(9_000_000)
   check.tick(9_299_000)
   assert.equal(reports.length, 0)

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { AlarmGate, gateTuning } from '../../agent/filter/detect/alarm-gate.ts'
+import { AlarmGate, gateTuning, readAlarms } from '../../agent/filter/detect/alarm-gate.ts'
 import { Detection, type DetectionConfig, methods } from '../../agent/filter/detect/detection.ts'
 import { Hampel } from '../../agent/filter/detect/hampel.ts'
 import { Novelty } from '../../agent/filter/detect/novelty.ts'
@@ -48,7 +48,7 @@ function copyOf(detection: Detection, config = defaults): Detection {
   detection.saveSoft(writer)
   const reader = new StateReader(writer.take())
   const copy = new Detection(config)
-  copy.load(reader)
+  copy.load(readAlarms(reader))
   copy.loadSoft(reader)
   reader.end()
   return copy
@@ -206,7 +206,7 @@ test('an alert can say what it expected and what came before', () => {
   for (let row = 0; row <= 5000; row++) detection.take(values[row]!, times[row]!)
   assert.equal(detection.event, 'raised')
   assert.ok(detection.expected > 38 && detection.expected < 62, `${detection.expected}`)
-  const context = detection.context()
+  const context = detection.recent
   assert.equal(context.length, 12)
   assert.deepEqual(context.at(-1), [times[5000], 500])
   assert.deepEqual(context[0], [times[4989], values[4989]])

@@ -36,6 +36,7 @@ export class AlarmGate {
   /** Readings until the anomaly is over; 0 when there is none. */
   #remaining = 0
   #sinceMs = 0
+  #events = 0
   /** What the last reading did: raised an alarm, or ended the anomaly. */
   event: 'raised' | 'cleared' | undefined
 
@@ -44,6 +45,11 @@ export class AlarmGate {
     this.#tuning = tuning
     this.#most = Math.max(1, config.alarmsPerDay)
     this.#left = this.#most
+  }
+
+  /** Alarms raised and cleared so far. */
+  get events(): number {
+    return this.#events
   }
 
   /** When the anomaly began that is under way or has just ended, ms. */
@@ -58,7 +64,10 @@ export class AlarmGate {
     this.event = undefined
     const score = Math.max(0, raw - this.#tired * this.#tuning.fatigue)
     if (score < threshold) {
-      if (this.#remaining > 0 && --this.#remaining === 0) this.event = 'cleared'
+      if (this.#remaining > 0 && --this.#remaining === 0) {
+        this.event = 'cleared'
+        this.#events++
+      }
       return score
     }
     const free = this.#remaining === 0 && this.#left >= 1
@@ -68,6 +77,7 @@ export class AlarmGate {
     this.#left--
     this.#sinceMs = timeMs
     this.event = 'raised'
+    this.#events++
     return score
   }
 
@@ -86,14 +96,40 @@ export class AlarmGate {
     writer.float(this.#newestMs)
     writer.varint(this.#remaining)
     writer.float(this.#sinceMs)
+    writer.varint(this.#events)
   }
 
-  /** @throws StateProblem */
-  load(reader: StateReader): void {
-    this.#tired = reader.float()
-    this.#left = Math.min(this.#most, reader.float())
-    this.#newestMs = reader.float()
-    this.#remaining = reader.varint()
-    this.#sinceMs = reader.float()
+  /** Goes on with what was saved, unless it is older than what is here. */
+  load({ tired, left, newestMs, remaining, sinceMs, events }: SavedAlarms): void {
+    if (events < this.#events) return
+    this.#events = events
+    this.#tired = tired
+    this.#left = Math.min(this.#most, left)
+    this.#newestMs = newestMs
+    this.#remaining = remaining
+    this.#sinceMs = sinceMs
+  }
+}
+
+/** A gate's state as it was saved. */
+export interface SavedAlarms {
+  tired: number
+  left: number
+  newestMs: number
+  remaining: number
+  sinceMs: number
+  /** Alarms raised and cleared so far. */
+  events: number
+}
+
+/** @throws StateProblem */
+export function readAlarms(reader: StateReader): SavedAlarms {
+  return {
+    tired: reader.float(),
+    left: reader.float(),
+    newestMs: reader.float(),
+    remaining: reader.varint(),
+    sinceMs: reader.float(),
+    events: reader.varint(),
   }
 }

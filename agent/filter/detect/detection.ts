@@ -1,5 +1,5 @@
 import { StateProblem, type StateReader, type StateWriter } from '../state-bytes.ts'
-import { type AlarmConfig, AlarmGate } from './alarm-gate.ts'
+import { type AlarmConfig, AlarmGate, readAlarms, type SavedAlarms } from './alarm-gate.ts'
 import type { Detector } from './detector.ts'
 import { Ewma } from './ewma.ts'
 import { Hampel } from './hampel.ts'
@@ -27,7 +27,7 @@ export class Detection {
   readonly #detector: Detector
   readonly #gate: AlarmGate
   /** Time and value of the last readings, a ring of pairs. */
-  readonly #recent = new Float64Array(2 * contextLength)
+  readonly #ring = new Float64Array(2 * contextLength)
   #seen = 0
 
   constructor(config: DetectionConfig, detector: Detector = detectorOf(config)) {
@@ -44,8 +44,8 @@ export class Detection {
   take(value: number, timeMs: number): number {
     const score = this.#gate.take(this.#detector.take(value, timeMs), timeMs)
     const at = (this.#seen++ % contextLength) * 2
-    this.#recent[at] = timeMs
-    this.#recent[at + 1] = value
+    this.#ring[at] = timeMs
+    this.#ring[at + 1] = value
     return score
   }
 
@@ -67,13 +67,18 @@ export class Detection {
   }
 
   /** Time and value of the last readings, the newest last. */
-  context(): [timeMs: number, value: number][] {
+  get recent(): [timeMs: number, value: number][] {
     const pairs: [number, number][] = []
     for (let i = Math.max(0, this.#seen - contextLength); i < this.#seen; i++) {
       const at = (i % contextLength) * 2
-      pairs.push([this.#recent[at]!, this.#recent[at + 1]!])
+      pairs.push([this.#ring[at]!, this.#ring[at + 1]!])
     }
     return pairs
+  }
+
+  /** Whether there ever was an alarm. */
+  get alarmed(): boolean {
+    return this.#gate.events > 0
   }
 
   /** Alarms: what is under way must be neither raised again nor forgotten over a restart. */
@@ -81,8 +86,9 @@ export class Detection {
     this.#gate.save(writer)
   }
 
-  load(reader: StateReader): void {
-    this.#gate.load(reader)
+  load(saved: SavedAlarms): void {
+    // Soft state may have been saved since.
+    if (saved.events > this.#gate.events) this.#gate.load(saved)
   }
 
   /** What was learned. */
@@ -90,6 +96,7 @@ export class Detection {
     const { method, window, halfLife } = this.#config
     writer.byte(methods.indexOf(method))
     writer.varint(method === 'hampel' ? window : method === 'ewma' ? halfLife : 0)
+    this.#gate.save(writer)
     this.#detector.save(writer)
   }
 
@@ -103,6 +110,7 @@ export class Detection {
       length !== (method === 'hampel' ? window : method === 'ewma' ? halfLife : 0)
     )
       throw new StateProblem('what another method has learned')
+    this.#gate.load(readAlarms(reader))
     this.#detector.load(reader)
   }
 }

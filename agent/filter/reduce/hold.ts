@@ -39,13 +39,11 @@ export class Hold implements Segmenter {
     this.#value = reading.value
     this.#kept.timeMs = this.#newest.timeMs = reading.timeMs
     this.#kept.timeNanos = this.#newest.timeNanos = reading.timeNanos
-    this.#tolerance.renew()
   }
 
   take(reading: AdmittedReading, whole: boolean, out: Decisions): void {
     if (!this.#begun) {
-      out.keep(reading, false)
-      this.begin(reading)
+      this.#keep(reading, false, out)
       return
     }
     const stepMs = elapsedMs(this.#newest, reading)
@@ -54,8 +52,7 @@ export class Hold implements Segmenter {
     this.#held = undefined
     if (held) out.drop(held, true)
     if (whole || stepMs < 0 || stepMs > this.#heartbeatMs || !this.#stands(reading.value)) {
-      out.keep(reading, false)
-      this.begin(reading)
+      this.#keep(reading, false, out)
       return
     }
     this.#newest.timeMs = reading.timeMs
@@ -68,8 +65,7 @@ export class Hold implements Segmenter {
     const held = this.#held
     if (!held) return
     this.#held = undefined
-    out.keep(held, true)
-    this.begin(held)
+    this.#keep(held, true, out)
   }
 
   release(out: Decisions): void {
@@ -83,6 +79,13 @@ export class Hold implements Segmenter {
 
   eachHeld(visit: (reading: AdmittedReading) => void): void {
     if (this.#held) visit(this.#held)
+  }
+
+  #keep(reading: AdmittedReading, held: boolean, out: Decisions): void {
+    // Before it is told: here the bound holds for what follows, not for what lies before.
+    this.#tolerance.renew()
+    out.keep(reading, held)
+    this.begin(reading)
   }
 
   #stands(value: Value): boolean {

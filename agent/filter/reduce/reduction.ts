@@ -73,7 +73,10 @@ export class Reduction {
     if (this.#restored.length > 0) this.#resume(out)
     for (;;) {
       const oldest = this.#active.oldest
-      if (!oldest || monotonicMs - oldest.arrival.monotonicMs < maxDelayMs) return
+      if (!oldest) return
+      const waitedMs = monotonicMs - oldest.arrival.monotonicMs
+      // Less than nothing: it arrived before the machine last booted.
+      if (waitedMs >= 0 && waitedMs < maxDelayMs) return
       this.#active.advance(out)
     }
   }
@@ -131,7 +134,9 @@ export class Reduction {
     if (!first) return
     out.keep(first, true)
     this.#active = this.#segmenterOf(first)
-    this.#active.begin(first)
+    // A line goes on from there. A step would be read with the bound of before, so it begins behind.
+    const { method } = this.#config
+    if (method === 'linear' && first.series.between === 'linear') this.#active.begin(first)
     this.#quality = first.quality & ~Quality.late
     for (const reading of rest) this.#takeNext(reading, false, out)
   }

@@ -1,6 +1,6 @@
 /** How far apart a reading and its reconstruction may lie, in the value's unit. */
 export class Tolerance {
-  /** The bound in force. It never shrinks, so the bound at the end of a segment holds within it. */
+  /** The bound in force; it never shrinks. */
   epsilon: number
   readonly #share: number
   least = Infinity

@@ -1,0 +1,255 @@
+import {
+  type AdmittedReading,
+  type Arrival,
+  Quality,
+  type Series,
+  type SeriesTable,
+} from '../../shared/reading.ts'
+import { alertContent, told } from './alert.ts'
+import { Check, type CheckConfig, type FaultListener, type FaultReport } from './check.ts'
+import { Detection } from './detect/detection.ts'
+import type { Device } from './device.ts'
+import { type HardState, part, stateVersion } from './hard-state.ts'
+import type { Dress } from './reduce/reduction.ts'
+import { Thinning } from './reduce/thinning.ts'
+import type { FilterRule } from './schema.ts'
+import { StateProblem, type StateReader, type StateWriter } from './state-bytes.ts'
+import type { Verdicts } from './verdicts.ts'
+import { aggregateReadings, Gathering } from './window/gathering.ts'
+
+/** A rule of the configuration, and its place there, which alerts tell. */
+export interface PlacedRule {
+  rule: FilterRule
+  index: number
+}
+
+/**
+ * One series on its way through a rule: checked, judged by a detector, then thinned, gathered or passed.
+ * What is held and what alerts have told is hard state; what was learned is soft.
+ */
+export class Track implements FaultListener {
+  readonly series: Series
+  readonly #index: number
+  readonly #verdicts: Verdicts
+  readonly #check: Check | undefined
+  readonly #detection: Detection | undefined
+  readonly #outlet: Thinning | Gathering | undefined
+  /** Alerts have changed since hard state was saved. */
+  #alerted = false
+
+  constructor(
+    series: Series,
+    { rule, index }: PlacedRule,
+    world: {
+      verdicts: Verdicts
+      table: SeriesTable
+      device: () => Device
+      /** To be called when hard state changes without a reading of this series. */
+      touch: () => void
+    },
+  ) {
+    const { check, detect, reduce, around, window } = rule
+    const { verdicts, table } = world
+    this.series = series
+    this.#index = index
+    this.#verdicts = verdicts
+    if (check) this.#check = new Check(checkConfig(check), this)
+    if (detect) this.#detection = new Detection(detect)
+    if (reduce) this.#outlet = new Thinning(reduce, around, dresserOf(series, table), verdicts)
+    else if (window) {
+      const listener = aggregateReadings(series, table, verdicts)
+      this.#outlet = new Gathering(window, around, world.device(), listener, world.touch, verdicts)
+    }
+  }
+
+  /** Readings that wait for a decision, or in case of an alarm. */
+  get held(): number {
+    return this.#outlet?.held ?? 0
+  }
+
+  /** Judges a reading, which is marked and dressed in place. */
+  take(reading: AdmittedReading): void {
+    let alarmed = this.#check?.take(reading) ?? false
+    if (this.#detection && this.#detect(reading, this.#detection)) alarmed = true
+    const outlet = this.#outlet
+    if (!outlet) {
+      this.#verdicts.admit(reading, alarmed ? 'urgent' : 'bulk')
+      return
+    }
+    const heldBefore = outlet.held
+    outlet.take(reading, alarmed)
+    this.#verdicts.hold(outlet.held - heldBefore)
+  }
+
+  /** Time passes without a reading. @returns whether hard state has changed */
+  tick(now: Arrival): boolean {
+    this.#check?.tick(now.monotonicMs)
+    const outlet = this.#outlet
+    return (outlet ? this.#holding(() => outlet.tick(now)) : false) || this.#alerted
+  }
+
+  /**
+   * Lets go of everything held; windows close with their device.
+   *
+   * @returns whether hard state has changed
+   */
+  release(): boolean {
+    const outlet = this.#outlet
+    return outlet ? this.#holding(() => outlet.release()) : false
+  }
+
+  /** Counts what `work` does to the number of held readings. @returns whether it does anything */
+  #holding(work: () => void): boolean {
+    const before = this.held
+    work()
+    this.#verdicts.hold(this.held - before)
+    return this.held !== before
+  }
+
+  /** @returns whether it raised an alarm */
+  #detect(reading: AdmittedReading, detection: Detection): boolean {
+    const { value, timeMs } = reading
+    const score =
+      typeof value === 'number' && Number.isFinite(value) ? detection.take(value, timeMs) : 0
+    const { event } = detection
+    const raised = event === 'raised'
+    if (raised) reading.quality |= Quality.anomalous
+    if (event) this.#tellAnomaly(reading, score, event, detection)
+    this.#verdicts.observer?.scored?.(reading, score, raised)
+    return raised
+  }
+
+  #tellAnomaly(
+    { timeMs, value }: AdmittedReading,
+    score: number,
+    state: 'raised' | 'cleared',
+    { sinceMs, threshold, expected, recent }: Detection,
+  ): void {
+    this.#alerted = true
+    const about = { kind: 'anomaly', state, rule: this.#index, timeMs, sinceMs }
+    this.#verdicts.alert(
+      alertContent(this.series, about, {
+        value: told(value),
+        score,
+        threshold,
+        expected: Number.isNaN(expected) ? undefined : expected,
+        recent: state === 'raised' ? recent : undefined,
+      }),
+    )
+  }
+
+  /** A check tells. */
+  fault({ fault, state, sinceMs, timeMs, value, found, limit }: FaultReport): void {
+    this.#alerted = true
+    const about = { kind: fault, state, rule: this.#index, timeMs, sinceMs }
+    this.#verdicts.alert(
+      alertContent(this.series, about, {
+        value: value === undefined ? undefined : told(value),
+        found,
+        limit: typeof limit === 'object' ? limit.map(told) : limit,
+      }),
+    )
+  }
+
+  /** Whether hard state must be saved after a reading, or after time was told. */
+  get unsaved(): boolean {
+    return this.#alerted || this.#outlet !== undefined
+  }
+
+  /** Hard state; undefined when there is nothing that must survive. */
+  save(writer: StateWriter): Uint8Array | undefined {
+    this.#alerted = false
+    writer.byte(stateVersion)
+    this.#outlet?.save(writer)
+    if (this.#check && !this.#check.quiet) {
+      writer.byte(part.faults)
+      this.#check.save(writer)
+    }
+    if (this.#detection?.alarmed) {
+      writer.byte(part.alarms)
+      this.#detection.save(writer)
+    }
+    const bytes = writer.take()
+    return bytes.length > 1 ? bytes : undefined
+  }
+
+  /** Goes on with hard state, maybe saved under another rule: what that one held and this one does not is let go. */
+  load(state: HardState): void {
+    const outlet = this.#outlet
+    let rest = state
+    if (outlet instanceof Thinning && state.reduction) {
+      outlet.load(state.reduction, state.alarmMs)
+      rest = { ...rest, reduction: undefined }
+    } else if (outlet instanceof Gathering && state.windows) {
+      outlet.load(state.windows, state.alarmMs)
+      rest = { ...rest, windows: undefined }
+    }
+    letGo(rest, this.#verdicts)
+    if (state.faults) this.#check?.load(state.faults)
+    if (state.alarms) this.#detection?.load(state.alarms)
+  }
+
+  /** Whether anything was learned that is worth a checkpoint. */
+  get learns(): boolean {
+    return this.#check !== undefined || this.#detection !== undefined
+  }
+
+  /** Soft state: what was learned, and may be lost. */
+  saveSoft(writer: StateWriter): Uint8Array {
+    writer.byte(stateVersion)
+    writer.byte(this.#check ? 1 : 0)
+    this.#check?.saveSoft(writer)
+    writer.byte(this.#detection ? 1 : 0)
+    this.#detection?.saveSoft(writer)
+    return writer.take()
+  }
+
+  /** @throws StateProblem when it was learned under another rule, or otherwise */
+  loadSoft(reader: StateReader): void {
+    if (reader.byte() !== stateVersion) throw new StateProblem('state of another version')
+    if (reader.byte() === 1) Check.loadSoft(reader, this.#check)
+    if (reader.byte() === 1 && this.#detection) {
+      this.#detection.loadSoft(reader)
+      reader.end()
+    }
+  }
+}
+
+/** Gives up what was held for a series that no rule holds anything for: every reading goes on. */
+export function letGo(state: HardState, verdicts: Verdicts): void {
+  for (const reading of state.reduction?.held ?? []) {
+    verdicts.admitLate(reading)
+    verdicts.hold(-1)
+  }
+  state.windows?.close(Infinity)
+  if (state.dropped > 0) verdicts.settle(state.dropped, 'suppressed')
+  if (state.gathered > 0) verdicts.settle(state.gathered, 'absorbed')
+}
+
+/** Makes a series as a reduction wants it. */
+export function dresserOf({ device, metric, unit, labels }: Series, table: SeriesTable): Dress {
+  return (between, epsilon) => table.intern(device, metric, { unit, labels, between, epsilon })
+}
+
+const off = <Setting>(setting: Setting | 'off'): Setting | undefined =>
+  setting === 'off' ? undefined : setting
+
+/** How far inside a range a value counts as back, where nothing is said: a share of the range. */
+const defaultHysteresis = 0.02
+
+function checkConfig(check: NonNullable<FilterRule['check']>): CheckConfig {
+  const least = check.range?.[0] ?? -Infinity
+  const most = check.range?.[1] ?? Infinity
+  const width = most - least
+  return {
+    range: check.range && [least, most],
+    hysteresis: check.hysteresis ?? (width < Infinity ? width * defaultHysteresis : 0),
+    ratePerMs: check.rate,
+    stuckMs: check.stuck,
+    missingMs: check.missing,
+    futureMs: off(check.future),
+    backwardsMs: off(check.backwards),
+    holdMs: check.hold,
+    remindMs: check.remind,
+  }
+}
