@@ -2,7 +2,7 @@ import { sleep } from '../shared/clock.ts'
 import type { Ledger } from '../shared/ledger.ts'
 import type { Logger } from '../shared/log.ts'
 import type { Clock, HttpLink, Random, Store } from '../shared/ports.ts'
-import { type AdmittedReading, type Lane, lanes } from '../shared/reading.ts'
+import { type Lane, lanes } from '../shared/reading.ts'
 import { ClockWatch } from './clock-watch.ts'
 import type { AgentConfig } from './config.ts'
 import { Decoder } from './decode/decode.ts'
@@ -11,8 +11,9 @@ import { type CommitGroup, Outbox, OutboxFailure } from './outbox/outbox.ts'
 import type { LaneStock } from './outbox/recovery.ts'
 import type { Totals } from './outbox/totals.ts'
 import { Marks } from './source/marks.ts'
-import type { Message, MessageGroup } from './source/message.ts'
+import type { MessageGroup } from './source/message.ts'
 import { type BrokerDialer, Source, type SourceStatus } from './source/source.ts'
+import type { Tapped } from './tap.ts'
 import { retryDelayMs } from './uplink/policy.ts'
 import { Uplink, type UplinkStatus } from './uplink/uplink.ts'
 
@@ -50,8 +51,8 @@ export interface AgentStatus {
   reopened: number
 }
 
-/** Sees what passes through, for `agent tap`: called once a group with the readings decoded. */
-export type Tap = (messages: readonly Message[], readings: readonly AdmittedReading[]) => void
+/** Sees what passes through, for `agent tap`: called once a group. */
+export type Tap = (tapped: Tapped) => void
 
 /** Entries are looked at for their age this often. */
 const expireEveryMs = 60_000
@@ -297,7 +298,7 @@ class Pipeline implements AsyncDisposable {
       },
     )
     for (const { topic, payload } of decoded.publish) this.#source.publish(topic, payload)
-    for (const tap of this.#taps) tap(group.messages, decoded.readings)
+    for (const tap of this.#taps) tap({ messages: group.messages, ...decoded })
   }
 
   #commit(

@@ -3,7 +3,7 @@ import { createServer, type Server, type ServerResponse } from 'node:http'
 import { join } from 'node:path'
 import { socketPath } from '../shared/control.ts'
 import type { Agent } from './agent.ts'
-import { readingLines } from './tap.ts'
+import { tapLines } from './tap.ts'
 
 /** A reader of `tap` that lags this far loses lines rather than the agent its memory. */
 const maxTapBacklogBytes = 1024 * 1024
@@ -52,9 +52,8 @@ function sendJson(response: ServerResponse, status: number, content: unknown): v
 function tap(agent: Agent, response: ServerResponse): void {
   response.writeHead(200, { 'content-type': 'application/x-ndjson' })
   response.flushHeaders()
-  const end = agent.tap((messages, readings) => {
-    if (response.writableLength < maxTapBacklogBytes)
-      response.write(readingLines(messages, readings))
+  const end = agent.tap((tapped) => {
+    if (response.writableLength < maxTapBacklogBytes) response.write(tapLines(tapped))
   })
   response.on('close', end)
 }

@@ -5,13 +5,16 @@ import { decodeItem, type Item } from '../shared/batch.ts'
 import { UserError } from '../shared/failure.ts'
 import { imbalance } from '../shared/ledger.ts'
 import type { Store } from '../shared/ports.ts'
-import { type Lane, lanes, qualityText } from '../shared/reading.ts'
+import { type Lane, lanes, qualityText, type Reading } from '../shared/reading.ts'
 import { systemClock, systemRandom } from '../shared/system.ts'
+import { formatTime } from '../shared/time-text.ts'
+import { csvText, csvValue } from '../shared/value-text.ts'
 import { decodeEntry } from './outbox/entry.ts'
 import { openHealed } from './outbox/heal.ts'
 import { entryRange, parseEntryKey } from './outbox/key.ts'
 import { openLevel } from './outbox/level.ts'
 import { recover } from './outbox/recovery.ts'
+import { readingMembers } from './reading-line.ts'
 
 interface Options {
   data: string
@@ -79,18 +82,16 @@ async function repair({ data, json }: Options): Promise<void> {
 
 async function exportReadings(store: Store, { json }: Options): Promise<void> {
   if (!json) print('lane,sequence,device,metric,time,value,quality')
-  for await (const { lane, sequence, row } of entries(store)) {
-    if (row.device === undefined) continue
-    const { device, metric, time, value, quality } = row
-    if (json) print(JSON.stringify({ lane, sequence, ...row }))
-    else print([lane, sequence, device, metric, time, value, quality].map(csvCell).join(','))
+  for await (const row of rows(store)) {
+    if (!('reading' in row)) continue
+    if (json) print(jsonLine(row))
+    else {
+      const { series, timeMs, timeNanos, value, quality } = row.reading
+      const names = `${csvText(series.device)},${csvText(series.metric)}`
+      const content = `${formatTime(timeMs, timeNanos)},${csvValue(value)},${qualityText(quality)}`
+      print(`${row.lane},${row.sequence},${names},${content}`)
+    }
   }
-}
-
-/** RFC 4180. */
-function csvCell(value: unknown): string {
-  const text = value === null ? '' : String(value)
-  return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text
 }
 
 async function list(store: Store, { json }: Options): Promise<void> {
@@ -127,49 +128,52 @@ async function verify(store: Store, { json }: Options): Promise<void> {
 }
 
 async function cat(store: Store, { json }: Options): Promise<void> {
-  for await (const { lane, sequence, row } of entries(store)) {
-    const { count: _, ...content } = row
-    const numbered = { lane, sequence, ...content }
-    print(json ? JSON.stringify(numbered) : Object.values(numbered).join(' '))
-  }
+  for await (const row of rows(store)) print(json ? jsonLine(row) : plainLine(row))
 }
 
-type Row = Record<string, unknown> & { count?: number }
+/** What waits under one sequence, or under the consecutive ones of a gap. */
+type Row = { lane: Lane; sequence: number } & Content
+type Content = { reading: Reading } | { other: Readonly<Record<string, unknown>> }
 
-async function* entries(store: Store): AsyncIterable<{ lane: Lane; sequence: number; row: Row }> {
+async function* rows(store: Store): AsyncIterable<Row> {
   for (const lane of lanes)
     for await (const { key, value } of store.read(entryRange(lane))) {
       const place = parseEntryKey(key)
       const entry = place && decodeEntry(key, value)
       if (!place || !entry) continue
       let sequence = place.first
-      for (const row of rows(decodeItem(entry.item))) {
-        yield { lane, sequence, row }
-        sequence += row.count ?? 1
-      }
+      for (const content of contents(decodeItem(entry.item)))
+        yield { lane, sequence: sequence++, ...content }
     }
 }
 
-function* rows(item: Item): Iterable<Row> {
-  if (item.kind === 'gap') {
-    yield { gap: item.reason, sequences: item.count, count: item.count }
-    return
-  }
-  if (item.kind === 'records') {
+function* contents(item: Item): Iterable<Content> {
+  if (item.kind === 'gap') yield { other: { gap: item.reason, sequences: item.count } }
+  else if (item.kind === 'readings') for (const reading of item.readings) yield { reading }
+  else
     for (const record of item.records)
       yield record.type === 'quarantine'
-        ? { topic: record.topic, reason: record.reason, size: record.size }
-        : { [record.type]: JSON.stringify(record.content) }
-    return
+        ? { other: { topic: record.topic, reason: record.reason, size: record.size } }
+        : { other: { [record.type]: record.content } }
+}
+
+function jsonLine(row: Row): string {
+  const { lane, sequence } = row
+  if ('other' in row) return JSON.stringify({ lane, sequence, ...row.other })
+  return `{"lane":"${lane}","sequence":${sequence},${readingMembers(row.reading)}}`
+}
+
+function plainLine(row: Row): string {
+  const { lane, sequence } = row
+  if ('other' in row) {
+    const words = Object.values(row.other).map((value) =>
+      typeof value === 'object' ? JSON.stringify(value) : value,
+    )
+    return [lane, sequence, ...words].join(' ')
   }
-  for (const { series, timeMs, value, quality } of item.readings)
-    yield {
-      device: series.device,
-      metric: series.metric,
-      time: new Date(timeMs).toISOString(),
-      value: typeof value === 'bigint' ? value.toString() : value,
-      quality: qualityText(quality),
-    }
+  const { series, timeMs, timeNanos, value, quality } = row.reading
+  const content = `${formatTime(timeMs, timeNanos)} ${csvValue(value)} ${qualityText(quality)}`
+  return `${lane} ${sequence} ${series.device} ${series.metric} ${content}`
 }
 
 function print(line: string): void {

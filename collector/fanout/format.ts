@@ -1,6 +1,7 @@
-import { qualityText, type Series, type Stream, type Value } from '../../shared/reading.ts'
+import { qualityText, type Series, type Stream } from '../../shared/reading.ts'
+import { formatTime } from '../../shared/time-text.ts'
+import { csvText, csvValue, jsonValue } from '../../shared/value-text.ts'
 import type { LogRecord } from './record.ts'
-import { formatTime } from './time.ts'
 
 export const formats = ['ndjson', 'csv'] as const
 export type Format = (typeof formats)[number]
@@ -157,26 +158,4 @@ const jsonNames = new SeriesTexts(({ device, metric, unit, labels, between, epsi
 
 function optionalTime(ms: number | undefined): string | undefined {
   return ms === undefined ? undefined : formatTime(ms)
-}
-
-/** Null is an empty field, an empty text a quoted one. */
-function csvValue(value: Value): string {
-  if (typeof value === 'string') return value === '' ? '""' : csvText(value)
-  return value === null ? '' : plain(value)
-}
-
-/** JSON knows no other numbers than finite ones: the rest are written as text. */
-function jsonValue(value: Value): string {
-  if (typeof value === 'string') return JSON.stringify(value)
-  if (typeof value === 'number' && !Number.isFinite(value)) return `"${value}"`
-  return plain(value)
-}
-
-/** The shortest text that reads back as the same number; a negative zero keeps its sign. */
-function plain(value: number | bigint | boolean | null): string {
-  return Object.is(value, -0) ? '-0' : String(value)
-}
-
-function csvText(text: string): string {
-  return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text
 }
