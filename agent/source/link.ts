@@ -214,7 +214,7 @@ export class Link implements PacketSink {
   }
 
   /** Acknowledges a group of this link, in one write; with a barrier behind it every so often. */
-  acknowledge({ messages, ordinal, session }: MessageGroup): void {
+  acknowledge({ messages, ordinal }: MessageGroup): void {
     if (this.closed) return
     const packets = Buffer.allocUnsafe(4 * messages.length)
     let at = 0
@@ -234,13 +234,13 @@ export class Link implements PacketSink {
     if (at > 0) this.#barrier()
     // A session is subscribed only once its name is stored: whatever a crash may cut off, messages of
     // another session are never taken for those of the one that is remembered.
-    if (session.token === this.session?.token) this.#subscribe()
+    this.#subscribe()
   }
 
   #subscribe(): void {
-    if (this.#subscribed || !this.session) return
+    if (this.#subscribed) return
     this.#subscribed = true
-    this.#subscriptions.start(this.session.subscribed)
+    this.#subscriptions.start(this.session!.subscribed)
   }
 
   /** A PINGREQ behind PUBACKs: once it is answered, the broker has read them. */

@@ -117,7 +117,6 @@ export class LargePublish implements PieceSink {
     const end = this.#reader.headerEnd(this.#flags, this.#header, 0, this.#headerFilled)
     if (end === undefined || end > this.#headerFilled) return
     const size = this.#length - end
-    if (size < 0) throw protocolFailure('a PUBLISH shorter than its header')
     const rest = this.#header.subarray(end, this.#headerFilled)
     this.#header = this.#header.subarray(0, end)
     this.#headerDone = true

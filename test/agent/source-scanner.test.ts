@@ -178,6 +178,14 @@ for (const [what, version, bytes] of hostile)
     )
   })
 
+test('a topic alias is refused for what it is', () => {
+  const [, version, bytes] = hostile.find(([what]) => what === 'a topic alias')!
+  assert.throws(
+    () => scan([Uint8Array.from(bytes)], version),
+    /a topic alias, though we allow none/,
+  )
+})
+
 test('random bytes never do worse than end the connection', () => {
   const random = new Seeded(2)
   for (let round = 0; round < 20_000; round++) {

@@ -81,12 +81,15 @@ test('a group of another source, or one acknowledged before, is an error of the 
   const one = await subscribed()
   const other = await subscribed()
   one.connection.publish({ id: 1 })
+  other.connection.publish({ id: 7 })
   const group = await one.life.take()
+  const theirs = await other.life.take()
   assert.throws(() => other.life.source.acknowledge(group), TypeError)
   assert.deepEqual(other.connection.acknowledged, [])
   one.life.source.acknowledge(group)
   assert.throws(() => one.life.source.acknowledge(group), TypeError)
   assert.deepEqual(one.connection.acknowledged, [1])
+  other.life.source.acknowledge(theirs)
   await one.life.source.close()
   await other.life.source.close()
 })
@@ -123,9 +126,10 @@ test('a packet id used again for something else is another message', async () =>
     { id: 1, payload: 'a' },
     { id: 1, payload: 'b' },
     { id: 1, payload: 'c', dup: true },
+    { id: 1, payload: 'c' },
   )
-  assert.deepEqual((await life.turn()).fresh, ['a', 'b', 'c'])
-  assert.deepEqual(connection.acknowledged, [1, 1, 1])
+  assert.deepEqual((await life.turn()).fresh, ['a', 'b', 'c', 'c'])
+  assert.deepEqual(connection.acknowledged, [1, 1, 1, 1])
   await life.source.close()
 })
 
@@ -247,10 +251,12 @@ test('keepalive: a connection that we do not read is not taken for dead, and goe
   await clock.advance(600_000)
   assert.equal(life.source.status().phase, 'connected')
   assert.ok(connection.of('pingreq').length >= 9)
-  connection.pong()
   life.source.acknowledge(group)
-  await clock.advance(1_000)
+  assert.equal(connection.paused, false)
+  await clock.advance(60_000)
   assert.equal(life.source.status().phase, 'connected')
+  await clock.advance(60_000)
+  assert.equal(life.source.status().lastError!.code, 'SOURCE_TIMEOUT')
   await life.source.close()
 })
 
@@ -320,6 +326,28 @@ test('a broker that takes the connection and says nothing is left', async () => 
   assert.equal(connection.ended, true)
   assert.equal(life.source.status().lastError!.code, 'SOURCE_TIMEOUT')
   await life.source.close()
+})
+
+test('an answer that waits behind what we do not read is waited for', async () => {
+  const clock = new ManualClock()
+  const first = await subscribed({ config: { topics: ['a/#'] } })
+  await first.life.source.close()
+  const life = await SourceLife.begin({
+    dialer: first.dialer,
+    clock,
+    state: first.life.state,
+    config: { topics: ['a/#', 'b/#'], maxUnackedMessages: 2 },
+  })
+  const connection = await first.dialer.accept({ count: 2, sessionPresent: true })
+  connection.publish({ id: 1 }, { id: 2 })
+  await connection.subscribed()
+  assert.equal(connection.paused, true)
+  await clock.advance(300_000)
+  assert.equal(connection.ended, false)
+  await life.turns(2)
+  await clock.advance(20_000)
+  assert.deepEqual(life.source.status().subscribed, ['a/#', 'b/#'])
+  life.crash()
 })
 
 test('a subscription that is not answered ends the connection', async () => {
@@ -398,6 +426,21 @@ test('a new session is subscribed only once its name is committed', async () => 
   const asked = subscriptions.map(({ topic, qos }) => [topic, qos])
   assert.deepEqual(asked, [['sensors/#', 1]])
   await life.source.close()
+})
+
+test('where the connection is lost before that, nothing is asked for on it', async () => {
+  const clock = new ManualClock()
+  const dialer = new FakeBroker()
+  const life = await SourceLife.begin({ dialer, clock })
+  const connection = await dialer.accept()
+  const group = await life.take()
+  life.commit(group)
+  connection.lose()
+  await clock.advance(0)
+  life.source.acknowledge(group)
+  assert.deepEqual(connection.of('subscribe'), [])
+  await life.source.close()
+  assert.equal(clock.pending, 0, 'no timer is left')
 })
 
 test('a session that is there is not subscribed again', async () => {
@@ -609,6 +652,7 @@ test('closing lets the group in hand be acknowledged, takes leave and ends the i
   const group = await life.take()
   connection.publish({ id: 2 })
   const closed = life.source.close()
+  connection.publish({ id: 3 })
   life.source.acknowledge(group)
   await closed
   assert.deepEqual(connection.acknowledged, [1])

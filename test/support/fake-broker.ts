@@ -71,10 +71,12 @@ export class FakeConnection implements Connection {
   resume(): void {
     this.paused = false
     for (const bytes of this.#unread.splice(0)) this.send(bytes)
+    if (this.ended) this.lose()
   }
+  /** As with a real socket, the end is not seen while bytes before it are not read. */
   end(): void {
     this.ended = true
-    this.lose()
+    if (this.#unread.length === 0) this.lose()
   }
   destroy(): void {
     this.ended = true
