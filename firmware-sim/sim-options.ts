@@ -74,7 +74,8 @@ function wrongCall(message: string): UserError {
   return new UserError(message, { exitCode: 2 })
 }
 
-function parseSpeed(text: string): number {
+/** @throws UserError */
+export function parseSpeed(text: string): number {
   const speed = text === 'max' ? Number.POSITIVE_INFINITY : Number(text)
   if (!(speed > 0) || !/^(?:max|[\d.]+(?:e\d+)?)$/.test(text))
     throw wrongCall(`--speed takes a number above 0, or max, not "${text}"`)

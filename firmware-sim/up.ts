@@ -3,9 +3,10 @@ import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import type { Command } from 'commander'
 import { request } from 'undici'
-import { parse, stringify } from 'yaml'
+import { stringify } from 'yaml'
 import { sleep } from '../shared/clock.ts'
 import { integerOption, repeated, stopSignal } from '../shared/command.ts'
+import { readYaml } from '../shared/config.ts'
 import { ask } from '../shared/control.ts'
 import { UserError } from '../shared/failure.ts'
 import { imbalance, type Ledger, ledgerWords } from '../shared/ledger.ts'
@@ -13,6 +14,7 @@ import { systemClock } from '../shared/system.ts'
 import { Child } from './child.ts'
 import { CuttableLink } from './cuttable-link.ts'
 import type { SimReport } from './sim-command.ts'
+import { parseSpeed } from './sim-options.ts'
 import { Trace } from './trace.ts'
 
 interface Options {
@@ -56,7 +58,7 @@ const stuckAfterMs = 120_000
 export function registerUp(command: Command): void {
   command
     .option('--trace <file.csv...>', 'recorded traces to replay; may be repeated', repeated)
-    .option('--speed <n|max>', "times the recording's own pace, or max", '1')
+    .option('--speed <n|max>', "times the recording's own pace, or max", checkedSpeed, '1')
     .option('--until-done', 'end once everything sent is in the log; exit 0 only if all adds up')
     .option(
       '--outage <seconds>',
@@ -71,7 +73,8 @@ export function registerUp(command: Command): void {
       `
 Starts an MQTT broker, a collector, an agent and simulated devices, each a process of its own, on free
 ports of this machine. Without --trace it plays an invented plant of 50 devices and, beside it, this
-machine's own load, memory and temperature (with --until-done for a minute). Ctrl-C stops it in order and prints the ledger.
+machine's own load, memory and temperature (with --until-done for a minute). Ctrl-C stops it in order
+and prints the ledger.
 
 Examples:
   headgate up
@@ -84,10 +87,11 @@ async function run(options: Options): Promise<void> {
   const startMs = systemClock.monotonicMs()
   const signal = stopSignal()
   for (const file of options.trace ?? []) await Trace.open(file) // Says what is wrong with it.
+  const sections = await agentSections(options.config)
   const data = resolve(options.data ?? (await mkdtemp(join(tmpdir(), 'headgate-up-'))))
   await makeFolder(data)
   say(`data in ${data}`)
-  const plant = await Plant.start(options, data, signal)
+  const plant = await Plant.start(options, data, sections, signal)
   let report: UpReport
   try {
     if (options.untilDone) await plant.untilDone(signal)
@@ -109,16 +113,23 @@ class Plant {
   #devices: Child | undefined
   #collectorUrl = ''
   #last: AgentStatus | undefined
+  /** A `--data` that was used before brings its ledger along. */
+  #receivedBefore = 0
 
   private constructor(options: Options, data: string) {
     this.#options = options
     this.#data = data
   }
 
-  static async start(options: Options, data: string, signal: AbortSignal): Promise<Plant> {
+  static async start(
+    options: Options,
+    data: string,
+    sections: AgentSections,
+    signal: AbortSignal,
+  ): Promise<Plant> {
     const plant = new Plant(options, data)
     try {
-      await plant.#start(signal)
+      await plant.#start(sections, signal)
     } catch (error) {
       await plant.stop()
       throw error
@@ -126,7 +137,7 @@ class Plant {
     return plant
   }
 
-  async #start(signal: AbortSignal): Promise<void> {
+  async #start(sections: AgentSections, signal: AbortSignal): Promise<void> {
     const broker = this.#spawn('broker', ['broker', '--port', '0', '--json'])
     const collectorData = join(this.#data, 'collector')
     await makeFolder(collectorData)
@@ -147,7 +158,6 @@ class Plant {
     this.#link = await CuttableLink.open({ host: hostname, port: Number(port) })
 
     const agentConfig = join(this.#data, 'agent.yaml')
-    const sections = await agentSections(this.#options.config)
     await writeFile(
       agentConfig,
       stringify({
@@ -167,6 +177,7 @@ class Plant {
       agent,
       async () => (await this.#status())?.source.phase === 'connected',
     )
+    this.#receivedBefore = this.#receivedMessages()
 
     const play = ['sim', '--broker', brokerUrl, '--speed', this.#options.speed, '--json']
     const traces = this.#options.trace
@@ -281,8 +292,8 @@ class Plant {
       if (status) {
         const { ledger, lanes } = status
         const waiting = Object.values(lanes).reduce((sum, { sequences }) => sum + sequences, 0)
-        const messages = ledger.received - ledger.deduplicated
-        if (messages >= acknowledged && ledger.buffered === 0 && waiting === 0) return
+        if (this.#receivedMessages() >= acknowledged && ledger.buffered === 0 && waiting === 0)
+          return
         const now = JSON.stringify([ledger, waiting])
         if (now !== seen) seenMs = systemClock.monotonicMs()
         seen = now
@@ -293,6 +304,12 @@ class Plant {
         )
       await sleep(systemClock, 50, signal)
     }
+  }
+
+  /** Distinct messages that the agent has received since the start, as of its last status. */
+  #receivedMessages(): number {
+    const { received = 0, deduplicated = 0 } = this.#last?.ledger ?? {}
+    return received - deduplicated - this.#receivedBefore
   }
 
   #simReport(): Pick<SimReport, 'sent' | 'acknowledged'> {
@@ -313,8 +330,7 @@ class Plant {
     const { sent, acknowledged } = this.#simReport()
     const inLog = log.readings?.readings ?? 0
     const agrees = inLog === ledger.forwarded + totals.derivedForwarded
-    const complete =
-      !this.#options.untilDone || ledger.received - ledger.deduplicated === acknowledged
+    const complete = !this.#options.untilDone || this.#receivedMessages() === acknowledged
     return {
       sent,
       ledger,
@@ -362,24 +378,24 @@ function writeCollectorConfig(file: string, port: number): Promise<void> {
   return writeFile(file, stringify(config))
 }
 
+type AgentSections = Record<string, unknown>
+
 /** The sections that a user's agent.yaml may bring; by default what the simulator publishes is decoded. */
-async function agentSections(file: string | undefined): Promise<Record<string, unknown>> {
+async function agentSections(file: string | undefined): Promise<AgentSections> {
   const standard = { decode: [{ topic: 'sensors/{device}/{metric}', format: 'json' }] }
   if (!file) return standard
-  let text: string
-  try {
-    text = await readFile(file, 'utf8')
-  } catch (cause) {
-    throw new UserError(`${file}: cannot read it (${(cause as NodeJS.ErrnoException).code})`, {
-      cause,
-    })
-  }
-  const { decode, filter } = (parse(text) ?? {}) as { decode?: unknown; filter?: unknown }
+  const { decode, filter } = ((await readYaml(file)) ?? {}) as AgentSections
   return {
     ...standard,
     ...(decode !== undefined && { decode }),
     ...(filter !== undefined && { filter }),
   }
+}
+
+/** Says what is wrong with a speed before anything is started; the simulator reads it itself. */
+function checkedSpeed(text: string): string {
+  parseSpeed(text)
+  return text
 }
 
 async function makeFolder(path: string): Promise<void> {

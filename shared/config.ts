@@ -40,6 +40,19 @@ export async function loadConfig<Schema extends z.ZodType>(
   file: string,
   environment: NodeJS.ProcessEnv = process.env,
 ): Promise<z.output<Schema>> {
+  return parseConfig(schema, await readText(file), { file, environment })
+}
+
+/**
+ * A YAML file as it stands, for who wants a part of it.
+ *
+ * @throws ConfigFailure where it is no YAML; UserError when the file cannot be read
+ */
+export async function readYaml(file: string): Promise<unknown> {
+  return parseYaml(await readText(file), file)
+}
+
+async function readText(file: string): Promise<string> {
   let bytes: Buffer
   try {
     bytes = await readFile(file)
@@ -56,7 +69,7 @@ export async function loadConfig<Schema extends z.ZodType>(
     throw new UserError(`${file}: ${why}`, { cause })
   }
   if (bytes.length > maxFileBytes) throw new UserError(`${file}: larger than 1 MiB`)
-  return parseConfig(schema, bytes.toString('utf8'), { file, environment })
+  return bytes.toString('utf8')
 }
 
 /** As `loadConfig`, on a text already read. */
