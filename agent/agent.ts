@@ -2,11 +2,11 @@ import { sleep } from '../shared/clock.ts'
 import type { Ledger } from '../shared/ledger.ts'
 import type { Logger } from '../shared/log.ts'
 import type { Clock, HttpLink, Random, Store } from '../shared/ports.ts'
-import { type Lane, lanes } from '../shared/reading.ts'
+import { type Arrival, type Lane, lanes } from '../shared/reading.ts'
 import { ClockWatch } from './clock-watch.ts'
 import type { AgentConfig } from './config.ts'
 import { Decoder } from './decode/decode.ts'
-import { type Filter, type Judgement, passingFilter } from './filter/filter.ts'
+import { createFilter, type Filter, type Judgement, passingFilter } from './filter/filter.ts'
 import { type CommitGroup, Outbox, OutboxFailure } from './outbox/outbox.ts'
 import type { LaneStock } from './outbox/recovery.ts'
 import type { Totals } from './outbox/totals.ts'
@@ -55,7 +55,10 @@ export interface AgentStatus {
 export type Tap = (tapped: Tapped) => void
 
 /** Entries are looked at for their age this often. */
-const expireEveryMs = 60_000
+const expireEveryS = 60
+/** What detectors learned is saved this often, this much at a time. */
+const checkpointEveryS = 10
+const checkpointBytes = 64 * 1024
 
 /** With a full disk, room is looked for this often. */
 const diskFullRetryMs = 5_000
@@ -139,6 +142,10 @@ export class Agent {
 /** What a commit adds that came with no message. */
 const nothing = { rejects: [], state: [], received: 0, receivedQos0: 0, deduplicated: 0 }
 
+function decides({ admitted, records, suppressed, absorbed, held, state }: Judgement): boolean {
+  return admitted.length + records.length + suppressed + absorbed + state.length > 0 || held !== 0
+}
+
 /** The stages, open, and the one loop through them. */
 class Pipeline implements AsyncDisposable {
   readonly #outbox: Outbox
@@ -197,6 +204,11 @@ class Pipeline implements AsyncDisposable {
       const marks = await Marks.load(outbox)
       const decoder = new Decoder({ rules: config.decode, agent })
       await decoder.restore(outbox)
+      const filter = createFilter({
+        rules: config.filter,
+        saved: await Array.fromAsync(outbox.read('filter')),
+      })
+      outbox.whenLost((series) => filter.forget(series))
       const source = Source.open({
         config: config.source,
         agent,
@@ -213,7 +225,7 @@ class Pipeline implements AsyncDisposable {
         source,
         marks,
         decoder,
-        filter: passingFilter,
+        filter,
         uplink,
         link,
         taps,
@@ -238,7 +250,7 @@ class Pipeline implements AsyncDisposable {
       await Promise.all([
         this.#receive(both).finally(() => ended.abort()),
         this.#uplink.run(both).finally(() => ended.abort()),
-        this.#expire(both).finally(() => ended.abort()),
+        this.#tick(both).finally(() => ended.abort()),
       ])
     } finally {
       both.removeEventListener('abort', stop)
@@ -270,11 +282,24 @@ class Pipeline implements AsyncDisposable {
     }
   }
 
-  async #expire(signal: AbortSignal): Promise<void> {
-    while (!signal.aborted) {
-      await this.#outbox.expire()
-      await sleep(this.#clock, expireEveryMs, signal).catch(() => {})
+  /** What time brings about: silence, readings held for too long, what is learned, what is too old. */
+  async #tick(signal: AbortSignal): Promise<void> {
+    for (let second = 0; !signal.aborted; second++) {
+      await this.#exclusive(async () => {
+        const { wallMs, monotonicMs } = this.#now()
+        const judgement = this.#filter.tick({ wallMs, monotonicMs })
+        const learned =
+          second % checkpointEveryS === 0 ? this.#filter.checkpoint(checkpointBytes) : []
+        if (decides(judgement) || learned.length > 0)
+          await this.#commit(judgement, { ...nothing, state: learned })
+        if (second % expireEveryS === 0) await this.#outbox.expire()
+      })
+      await sleep(this.#clock, 1_000, signal).catch(() => {})
     }
+  }
+
+  #now(): Arrival {
+    return { wallMs: this.#clock.wallMs(), monotonicMs: this.#clock.monotonicMs() }
   }
 
   async #take(group: MessageGroup): Promise<void> {
@@ -321,9 +346,8 @@ class Pipeline implements AsyncDisposable {
 
   async flush(): Promise<void> {
     await this.#exclusive(async () => {
-      const judgement = this.#filter.flush()
-      if (judgement.admitted.length + judgement.suppressed + judgement.records.length > 0)
-        await this.#commit(judgement, nothing)
+      const judgement = this.#filter.flush(this.#now())
+      if (decides(judgement)) await this.#commit(judgement, nothing)
     })
     this.#uplink.flush()
   }

@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import { filePath, loadConfig, type Problem, text } from '../shared/config.ts'
 import { decodeSchema, filtersMeet, topicFilter } from './decode/decode.ts'
+import { filterSchema } from './filter/filter.ts'
 import { outboxSchema } from './outbox/outbox.ts'
 import { sourceSchema } from './source/source.ts'
 import { uplinkSchema } from './uplink/uplink.ts'
@@ -17,7 +18,7 @@ export const agentSchema = z.strictObject({
   data: filePath(),
   source: sourceSchema,
   decode: decodeSchema,
-  filter: z.array(z.never()).default([]),
+  filter: filterSchema,
   outbox: outboxSchema.prefault({}),
   uplink: uplinkSchema,
   metrics: z

@@ -15,7 +15,7 @@ import { UserError } from '../../shared/failure.ts'
 import type { Ledger } from '../../shared/ledger.ts'
 import type { Clock, Random, Store, StoreChange } from '../../shared/ports.ts'
 import { type AdmittedReading, type Lane, lanes } from '../../shared/reading.ts'
-import type { Admission } from '../filter/filter.ts'
+import { type Admission, type Judgement, passingFilter } from '../filter/filter.ts'
 import type { StateChange, StateReader, StateSpace } from '../state.ts'
 import { decodeEntry, type Entry, encodeEntry, seal, unseal } from './entry.ts'
 import { OutboxFailure, type OutboxFailureCode } from './failure.ts'
@@ -173,6 +173,8 @@ export class Outbox implements StateReader, AsyncDisposable {
   readonly #waiting = new Set<() => void>()
   /** Damage found at opening, one line each. */
   readonly damage: readonly string[]
+  #onLoss: (series: Iterable<{ device: string; metric: string }>) => Judgement = () =>
+    passingFilter.judge([])
   #totals: Totals
   #current: Incarnation | undefined
   #lastOrdinal: number
@@ -234,33 +236,8 @@ export class Outbox implements StateReader, AsyncDisposable {
   async commit(group: CommitGroup): Promise<void> {
     await this.#exclusive(async () => {
       const draft = this.#draft()
-      for (const lane of ['urgent', 'bulk'] as const)
-        for (const { readings, derived } of runs(group.admitted, lane))
-          draft.append(lane, { kind: 'readings', readings }, derived)
-      if (group.records.length > 0)
-        draft.append('urgent', { kind: 'records', records: [...group.records] }, true)
-      if (group.rejects.length > 0)
-        draft.append(
-          'quarantine',
-          { kind: 'records', records: group.rejects.map(quarantineRecord) },
-          true,
-        )
-      for (const { space, key, value } of group.state)
-        draft.changes.push({ key: stateKey(space, key), value })
-
-      const { counts } = group
       const totals = structuredClone(this.#totals)
-      totals.ledger.received += counts.received
-      totals.ledger.suppressed += counts.suppressed
-      totals.ledger.absorbed += counts.absorbed
-      totals.ledger.deduplicated += counts.deduplicated
-      totals.ledger.quarantined += group.rejects.length
-      totals.ledger.buffered += counts.held
-      totals.receivedQos0 += counts.receivedQos0
-      totals.derivedAdmitted += group.admitted.reduce(
-        (sum, { derived }) => sum + (derived ? 1 : 0),
-        0,
-      )
+      fill(draft, totals, group)
       await this.#write([...draft.changes, this.#putTotals(totals, draft.received, draft)], true)
       this.#totals = totals
       this.#keep(draft)
@@ -580,6 +557,11 @@ export class Outbox implements StateReader, AsyncDisposable {
     return this.bytes > this.#config.maxBytes
   }
 
+  /** `callback` is told of series that an eviction takes readings from; its verdicts join that write. */
+  whenLost(callback: (series: Iterable<{ device: string; metric: string }>) => Judgement): void {
+    this.#onLoss = callback
+  }
+
   /** Resolves once it is not full any more, or the signal aborts. */
   async room(signal: AbortSignal): Promise<void> {
     while (this.full && !signal.aborted) {
@@ -762,16 +744,15 @@ export class Outbox implements StateReader, AsyncDisposable {
     if (!place || freed === 0) return false
     const last = victims.at(-1)!.entry
     const count = victims.reduce((sum, { entry }) => sum + entry.count, 0)
-    const gap = describeGap(
-      reason,
-      count,
-      last.after,
-      victims.map(({ entry }) => decodeItem(entry.item)),
-    )
+    const items = victims.map(({ entry }) => decodeItem(entry.item))
+    const gap = describeGap(reason, count, last.after, items)
     const entry = gapEntry(gap, victims[0]!.entry.before, this.#clock.wallMs())
     const key = entryKey(lane, place.ordinal, place.first)
     const received = victims.reduce((sum, victim) => sum + victim.entry.received, 0)
     const totals = structuredClone(this.#totals)
+    // A reduction must not lean on a reading that is gone: it starts anew in the same write.
+    const draft = this.#draft()
+    fill(draft, totals, afterLoss(this.#onLoss(seriesOf(items))))
     totals.ledger.evicted += received
     totals.gaps += victims.reduce(
       (sum, victim) => sum + (victim.entry.kind === 'gap' ? 0 : victim.entry.count),
@@ -781,11 +762,13 @@ export class Outbox implements StateReader, AsyncDisposable {
       [
         ...victims.map((victim) => ({ key: victim.key, value: undefined })),
         { key, value: encodeEntry(key, entry) },
-        this.#putTotals(totals, -received),
+        ...draft.changes,
+        this.#putTotals(totals, draft.received - received, draft),
       ],
       true,
     )
     this.#totals = totals
+    this.#keep(draft)
     const stock = this.#stock[lane]
     stock.entries -= victims.length - 1
     stock.received -= received
@@ -902,6 +885,42 @@ interface Draft {
   /** Readings among it that count as `buffered`. */
   received: number
   append(lane: Lane, item: Item, derived: boolean): void
+}
+
+/** Puts what became of a group into a draft, and counts it. */
+function fill(draft: Draft, totals: Totals, group: CommitGroup): void {
+  const { admitted, records, rejects, state, counts } = group
+  for (const lane of ['urgent', 'bulk'] as const)
+    for (const { readings, derived } of runs(admitted, lane))
+      draft.append(lane, { kind: 'readings', readings }, derived)
+  if (records.length > 0) draft.append('urgent', { kind: 'records', records: [...records] }, true)
+  if (rejects.length > 0)
+    draft.append('quarantine', { kind: 'records', records: rejects.map(quarantineRecord) }, true)
+  for (const { space, key, value } of state)
+    draft.changes.push({ key: stateKey(space, key), value })
+  const { ledger } = totals
+  ledger.received += counts.received
+  ledger.suppressed += counts.suppressed
+  ledger.absorbed += counts.absorbed
+  ledger.deduplicated += counts.deduplicated
+  ledger.quarantined += rejects.length
+  ledger.buffered += counts.held
+  totals.receivedQos0 += counts.receivedQos0
+  totals.derivedAdmitted += admitted.reduce((sum, { derived }) => sum + (derived ? 1 : 0), 0)
+}
+
+/** Verdicts that came with no message. */
+function afterLoss({ suppressed, absorbed, held, ...judgement }: Judgement): CommitGroup {
+  const counts = { received: 0, receivedQos0: 0, suppressed, absorbed, deduplicated: 0, held }
+  return { ...judgement, rejects: [], counts }
+}
+
+function seriesOf(items: readonly Item[]): Iterable<{ device: string; metric: string }> {
+  const series = new Map<string, { device: string; metric: string }>()
+  for (const item of items)
+    for (const reading of item.kind === 'readings' ? item.readings : [])
+      series.set(JSON.stringify([reading.series.device, reading.series.metric]), reading.series)
+  return series.values()
 }
 
 type Mutable<T> = { -readonly [Key in keyof T]: T[Key] }

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { passingFilter } from '../../agent/filter/filter.ts'
 import { decodeEntry, encodeEntry } from '../../agent/outbox/entry.ts'
 import { entryKey, entryRange, incarnationRange, positionRange } from '../../agent/outbox/key.ts'
 import { openLevel } from '../../agent/outbox/level.ts'
@@ -457,4 +458,36 @@ test('what is older than its expiry is dropped, and a gap says which', async (t)
   assert.ok(gap.kind === 'gap' && gap.reason === 'expired' && gap.count === 5)
   assert.deepEqual(values(cut), [6, 7, 8, 9, 10])
   assert.equal(imbalance(outbox.ledger), 0)
+})
+
+test('whoever leans on an evicted reading is told, and what it decides joins that write', async (t) => {
+  const directory = await temporaryDirectory(t)
+  const outbox = await openOutbox(directory, { config: { maxBytes: 1500 } })
+  const told = new Set<string>()
+  outbox.whenLost((series) => {
+    for (const { device } of series) told.add(device)
+    return {
+      ...passingFilter.judge([]),
+      suppressed: 1,
+      held: -1,
+      state: [{ space: 'filter', key: 'reset', value: new Uint8Array([1]) }],
+    }
+  })
+  const held = {
+    received: 100,
+    receivedQos0: 0,
+    suppressed: 0,
+    absorbed: 0,
+    deduplicated: 0,
+    held: 100,
+  }
+  await outbox.commit(groupOf([], { counts: held }))
+  for (let i = 0; i < 40; i++) await outbox.commit(groupOf(readings(20, 1 + i * 20, `pump-${i}`)))
+  assert.ok(told.has('pump-0') && !told.has('pump-39'))
+  assert.ok(outbox.ledger.evicted > 0 && outbox.ledger.suppressed > 0)
+  assert.equal(imbalance(outbox.ledger), 0)
+  await outbox.close()
+  await using after = await openOutbox(directory)
+  assert.equal((await Array.fromAsync(after.read('filter'))).length, 1)
+  assert.equal(imbalance(after.ledger), 0)
 })
