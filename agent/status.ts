@@ -7,14 +7,14 @@ export function printStatus(status: AgentStatus): string {
   const { ledger, totals, source, uplink } = status
   const lines = [
     `agent ${status.agent}`,
-    `source   ${source.phase}${source.lastError ? `, last trouble: ${source.lastError.message}` : ''}`,
+    `source   ${source.phase}${source.lastError ? `, last trouble ${trouble(source.lastError)}` : ''}`,
     `uplink   ${uplink.state.phase}${uplink.lastFailure ? `: ${uplink.lastFailure}` : ''}`,
     ...lanes.map((lane) => {
       const { sequences, bytes, oldestMs } = status.lanes[lane]
       const oldest = oldestMs === undefined ? '' : `, oldest ${new Date(oldestMs).toISOString()}`
       return `${lane.padEnd(11)}${sequences} waiting, ${bytes} bytes${oldest}`
     }),
-    `on the wire ${totals.wire.dayBytes} bytes on ${totals.wire.day || 'no day yet'}, ${totals.wire.monthBytes} in ${totals.wire.month || 'no month yet'}`,
+    `on the wire ${onTheWire(totals.wire)}`,
     'ledger',
     ...ledgerWords.map((word) => `  ${word.padEnd(13)}${ledger[word]}`),
     imbalance(ledger) === 0 ? '  balanced' : `  OUT OF BALANCE by ${imbalance(ledger)}`,
@@ -29,4 +29,12 @@ export function printStatus(status: AgentStatus): string {
       ),
     )
   return `${lines.join('\n')}\n`
+}
+
+function trouble({ message, atMs }: NonNullable<AgentStatus['source']['lastError']>): string {
+  return `${new Date(atMs).toISOString()}: ${message}`
+}
+
+function onTheWire({ day, dayBytes, month, monthBytes }: AgentStatus['totals']['wire']): string {
+  return day ? `${dayBytes} bytes on ${day}, ${monthBytes} in ${month}` : 'nothing yet'
 }
