@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs'
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Command } from 'commander'
@@ -42,7 +43,7 @@ export function register(command: Command, name: string): void {
     .command('status')
     .description('ask the running agent: links, ledger, what waits, topics')
     .option('--config <file>', 'agent.yaml of the running agent')
-    .option('--data <dir>', 'its data folder')
+    .option('--data <dir>', 'its data folder, or the folder of an `up`')
     .option('--json', 'print one JSON document')
     .addHelpText('after', '\nExample:\n  headgate agent status --config agent.yaml')
     .action(async (options: { config?: string; data?: string; json?: boolean }) => {
@@ -53,7 +54,7 @@ export function register(command: Command, name: string): void {
     .command('tap')
     .description('watch messages and readings pass through the running agent, as JSON lines')
     .option('--config <file>', 'agent.yaml of the running agent')
-    .option('--data <dir>', 'its data folder')
+    .option('--data <dir>', 'its data folder, or the folder of an `up`')
     .addHelpText('after', '\nExample:\n  headgate agent tap --data ./var/gw-001 | grep temperature')
     .action(async (options: { config?: string; data?: string }) => {
       process.stdout.on('error', () => process.exit(0)) // The reader of the pipe has gone.
@@ -63,7 +64,7 @@ export function register(command: Command, name: string): void {
     .command('flush')
     .description('let the running agent send everything it holds now')
     .option('--config <file>', 'agent.yaml of the running agent')
-    .option('--data <dir>', 'its data folder')
+    .option('--data <dir>', 'its data folder, or the folder of an `up`')
     .addHelpText('after', '\nExample:\n  headgate agent flush --data ./var/gw-001')
     .action(async (options: { config?: string; data?: string }) => {
       await ask(await dataFolder(options), 'POST', '/flush')
@@ -71,7 +72,10 @@ export function register(command: Command, name: string): void {
 }
 
 async function dataFolder({ config, data }: { config?: string; data?: string }): Promise<string> {
-  if (data) return data
+  if (data !== undefined) {
+    const ofUp = join(data, 'agent')
+    return existsSync(join(ofUp, 'outbox')) ? ofUp : data
+  }
   if (!config) throw new UserError('name the agent with --config or --data', { exitCode: 2 })
   return (await loadAgentConfig(config)).data
 }

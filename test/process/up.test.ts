@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { fileURLToPath } from 'node:url'
+import { poll } from '../support/poll.ts'
 import { Headgate } from '../support/process.ts'
 import { temporaryDirectory } from '../support/temporary.ts'
 
@@ -17,6 +18,15 @@ test('`up` on the data of an earlier one goes on behind it, and adds up', async 
     assert.equal(ledger.received, runs * sent)
     assert.equal(log.readings.readings, runs * sent)
   }
+})
+
+test('the agent of an `up` is asked by the folder that `up` names', async (t) => {
+  const data = await temporaryDirectory(t)
+  const up = Headgate.start(t, ['up', '--data', data])
+  await up.said(/agent is process/)
+  const status = ['agent', 'status', '--data', data, '--json']
+  await poll(async () => (await Headgate.run(t, status)).code === 0, 'the agent answers')
+  await up.stop('SIGINT')
 })
 
 for (const [what, args, code, words] of [
