@@ -13,6 +13,7 @@ export interface Broker {
   url: string
   port: number
   pid: number
+  stop(signal: NodeJS.Signals): Promise<void>
 }
 
 /** Why there can be no mosquitto here; undefined when there can. */
@@ -21,10 +22,14 @@ export function mosquittoAbsent(): string | undefined {
 }
 
 /** @param lines of mosquitto.conf beside the listener */
-export async function startMosquitto(t: Test, lines: readonly string[] = []): Promise<Broker> {
+export async function startMosquitto(
+  t: Test,
+  lines: readonly string[] = [],
+  givenPort?: number,
+): Promise<Broker> {
   const binary = findProgram('mosquitto')
   if (!binary) throw new Error(mosquittoAbsent())
-  const port = await freePort()
+  const port = givenPort ?? (await freePort())
   const file = join(await temporaryDirectory(t), 'mosquitto.conf')
   const settings = [
     `listener ${port} 127.0.0.1`,
@@ -32,14 +37,29 @@ export async function startMosquitto(t: Test, lines: readonly string[] = []): Pr
     'set_tcp_nodelay true',
     'max_queued_messages 0',
     'max_inflight_messages 1000',
-    'persistence false',
     'log_type none',
+    ...(process.getuid?.() === 0 ? ['user root'] : []),
     ...lines,
   ]
   await writeFile(file, `${settings.join('\n')}\n`)
-  const { pid } = Program.start(t, binary, ['-c', file])
+  const program = Program.start(t, binary, ['-c', file], { quiet: true })
   await poll(() => listens(port), 'mosquitto listens')
-  return { url: `mqtt://127.0.0.1:${port}`, port, pid }
+  const stop = (signal: NodeJS.Signals) => program.stop(signal)
+  return { url: `mqtt://127.0.0.1:${port}`, port, pid: program.pid, stop }
+}
+
+/** Lines that connect it to another broker, both ways with QoS 1 and a session that stays. */
+export function bridge(direction: 'in' | 'out', port: number): string[] {
+  return [
+    `connection ${direction}`,
+    `address 127.0.0.1:${port}`,
+    `topic sensors/# ${direction} 1`,
+    `remote_clientid bridge-${direction}`,
+    'cleansession false',
+    'try_private false',
+    'notifications false',
+    'restart_timeout 1',
+  ]
 }
 
 function listens(port: number): Promise<boolean> {

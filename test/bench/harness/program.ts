@@ -30,23 +30,25 @@ export class Program {
     return Program.start(t, process.execPath, [path, ...args.map(String)])
   }
 
+  /** @param options.quiet what it complains of is of no interest */
   static start(
     t: Test,
     program: string,
     args: readonly string[],
-    options: { cwd?: string; env?: Record<string, string> } = {},
+    { quiet = false }: { quiet?: boolean } = {},
   ): Program {
-    const child = spawn(program, args, {
-      stdio: ['pipe', 'pipe', 'inherit'],
-      ...options,
-      env: { ...process.env, ...options.env },
-    })
+    const child = spawn(program, args, { stdio: ['pipe', 'pipe', quiet ? 'ignore' : 'inherit'] })
     child.stdin!.on('error', () => {})
     running.add(child)
     child.on('exit', () => running.delete(child))
     const started = new Program(program, child)
     cleanUp(t, () => started.stop('SIGKILL'))
     return started
+  }
+
+  /** It has ended. */
+  get ended(): boolean {
+    return this.#process.exitCode !== null || this.#process.signalCode !== null
   }
 
   get pid(): number {
@@ -64,15 +66,22 @@ export class Program {
     return JSON.parse(await this.line()) as T
   }
 
+  /** Reads on and throws away what it prints from here on, so that it never waits for us. */
+  drain(): void {
+    void this.line().then(
+      () => this.drain(),
+      () => {},
+    )
+  }
+
   tell(line: string): void {
     this.#process.stdin!.write(`${line}\n`)
   }
 
   /** Resolves once it has ended. */
   async stop(signal: NodeJS.Signals = 'SIGTERM'): Promise<void> {
-    const child = this.#process
-    if (child.exitCode !== null || child.signalCode !== null) return
-    child.kill(signal)
-    await once(child, 'exit')
+    if (this.ended) return
+    this.#process.kill(signal)
+    await once(this.#process, 'exit')
   }
 }
