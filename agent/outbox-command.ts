@@ -10,6 +10,7 @@ import { systemClock, systemRandom } from '../shared/system.ts'
 import { formatTime } from '../shared/time-text.ts'
 import { csvText, csvValue } from '../shared/value-text.ts'
 import { decodeEntry } from './outbox/entry.ts'
+import { readMeta } from './outbox/format.ts'
 import { openHealed } from './outbox/heal.ts'
 import { entryRange, parseEntryKey } from './outbox/key.ts'
 import { openLevel } from './outbox/level.ts'
@@ -31,6 +32,7 @@ export function registerOutbox(command: Command): void {
     subcommand(command, name, about).action(async (options: Options) => {
       const store = await openLevel(outboxFolder(options.data))
       try {
+        await readMeta(store)
         await work(store, options)
       } finally {
         await store.close()
@@ -70,6 +72,7 @@ async function repair({ data, json }: Options): Promise<void> {
   const stamp = new Date().toISOString().replaceAll(':', '-')
   const { store, report } = await openHealed(folder, join(dirname(folder), 'damaged'), stamp)
   try {
+    await readMeta(store)
     const { damage, repairs } = await recover(store, systemRandom, systemClock.wallMs())
     if (repairs.length > 0) await store.write(repairs, { sync: true })
     const lines = [...report, ...damage]

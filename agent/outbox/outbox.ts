@@ -17,8 +17,9 @@ import type { Clock, Random, Store, StoreChange } from '../../shared/ports.ts'
 import { type AdmittedReading, type Lane, lanes } from '../../shared/reading.ts'
 import { type Admission, type Judgement, passingFilter } from '../filter/filter.ts'
 import type { StateChange, StateReader, StateSpace } from '../state.ts'
-import { decodeEntry, type Entry, encodeEntry, seal, unseal } from './entry.ts'
+import { decodeEntry, type Entry, encodeEntry, seal } from './entry.ts'
 import { OutboxFailure, type OutboxFailureCode } from './failure.ts'
+import { migrate, readMeta, storeFormat } from './format.ts'
 import {
   type Incarnation,
   type Position,
@@ -76,9 +77,6 @@ export const outboxSchema = z.strictObject({
   reserve: size({ min: '0B', max: '1GiB' }).prefault('16MiB'),
 })
 export type OutboxConfig = z.infer<typeof outboxSchema>
-
-/** Store format: a store that a newer version wrote is refused, an older one migrated. */
-const storeFormat = 1
 
 /** Everything that became of one group of messages: one atomic synced write. */
 export interface CommitGroup {
@@ -206,17 +204,13 @@ export class Outbox implements StateReader, AsyncDisposable {
    */
   static async open(options: OutboxOptions): Promise<Outbox> {
     const { store, agent, clock, random } = options
-    const value = await store.get(metaKey)
-    const meta = value && unseal<{ format: number; agent: string }>(metaKey, value)
-    if (meta && meta.format > storeFormat)
-      throw new UserError(
-        `the outbox has format ${meta.format}, this version reads up to ${storeFormat}: use the newer version again`,
-      )
+    const meta = await readMeta(store)
     if (meta && meta.agent !== agent)
       throw new UserError(
         `the outbox belongs to agent "${meta.agent}", the configuration names "${agent}": ` +
           'give the agent its own data folder',
       )
+    if (meta) await migrate(store, meta)
     const recovered = await recover(store, random, clock.wallMs())
     const outbox = new Outbox(options, recovered)
     const first = { key: metaKey, value: seal(metaKey, { format: storeFormat, agent }) }

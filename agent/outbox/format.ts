@@ -1,0 +1,53 @@
+import { UserError } from '../../shared/failure.ts'
+import type { Store } from '../../shared/ports.ts'
+import { seal, unseal } from './entry.ts'
+import { metaKey } from './key.ts'
+
+/** What a store says of itself. */
+export interface Meta {
+  format: number
+  agent: string
+}
+
+/** The format that this version writes. */
+export const storeFormat = 1
+
+/**
+ * Rewrites a store of one format as the next. A crash may end it between any two writes, and then it begins
+ * again: it must recognise what it has already rewritten. Its writes are synced, since LevelDB does not keep
+ * an earlier asynchronous one with a later synced one.
+ */
+export type Migration = (store: Store) => Promise<void>
+
+/** By the format that they start from. */
+const migrations: Readonly<Record<number, Migration>> = {}
+
+/**
+ * @returns undefined for a new store, or one whose own record is damaged
+ * @throws UserError when a newer version wrote it: nothing was touched
+ */
+export async function readMeta(store: Store, format = storeFormat): Promise<Meta | undefined> {
+  const value = await store.get(metaKey)
+  const meta = value && unseal<Meta>(metaKey, value)
+  if (meta && meta.format > format)
+    throw new UserError(
+      `the outbox has format ${meta.format}, this version reads up to ${format}: use the newer version again`,
+    )
+  return meta
+}
+
+/** Brings a store up to date, in place, one format after the other. */
+export async function migrate(
+  store: Store,
+  meta: Meta,
+  { format = storeFormat, steps = migrations } = {},
+): Promise<void> {
+  for (let from = meta.format; from < format; from++) {
+    const step = steps[from]
+    if (!step) throw new RangeError(`no migration from format ${from}`)
+    await step(store)
+    // Only now does the store say so: until here an older version may still take it back.
+    const value = seal(metaKey, { ...meta, format: from + 1 })
+    await store.write([{ key: metaKey, value }], { sync: true })
+  }
+}

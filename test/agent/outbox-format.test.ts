@@ -1,0 +1,92 @@
+import assert from 'node:assert/strict'
+import { cp } from 'node:fs/promises'
+import { test } from 'node:test'
+import { fileURLToPath } from 'node:url'
+import { seal } from '../../agent/outbox/entry.ts'
+import { type Migration, migrate, readMeta } from '../../agent/outbox/format.ts'
+import { metaKey } from '../../agent/outbox/key.ts'
+import { openLevel } from '../../agent/outbox/level.ts'
+import { decodeItem } from '../../shared/batch.ts'
+import { imbalance } from '../../shared/ledger.ts'
+import { type Lane, lanes } from '../../shared/reading.ts'
+import { groupOf, openOutbox, wholeLane } from '../support/outbox.ts'
+import { values } from '../support/outbox-fixture.ts'
+import { readings } from '../support/readings.ts'
+import { temporaryDirectory } from '../support/temporary.ts'
+
+const fixture = fileURLToPath(new URL('../data/outbox-format-1', import.meta.url))
+
+test('a store of format 1 opens for ever, and all that waits in it comes out', async (t) => {
+  const directory = await temporaryDirectory(t)
+  await cp(fixture, directory, { recursive: true })
+  await using outbox = await openOutbox(directory)
+  assert.deepEqual(outbox.damage, [])
+  const { received, forwarded, quarantined, buffered } = outbox.ledger
+  assert.deepEqual(
+    { received, forwarded, quarantined, buffered },
+    { received: 13, forwarded: 3, quarantined: 1, buffered: 9 },
+  )
+  assert.equal(imbalance(outbox.ledger), 0)
+  const came: Record<Lane, unknown[]> = { urgent: [], bulk: [], quarantine: [] }
+  for (const lane of lanes)
+    for (
+      let cut = await outbox.cut(lane, wholeLane);
+      cut;
+      cut = await outbox.cut(lane, wholeLane)
+    ) {
+      for (const { bytes } of cut.items) {
+        const item = decodeItem(bytes)
+        if (item.kind === 'readings') came[lane].push(...item.readings.map(({ value }) => value))
+        else came[lane].push(item.kind === 'gap' ? item.reason : item.records[0]!.type)
+      }
+      await outbox.release(cut)
+    }
+  assert.deepEqual(came, {
+    urgent: [6, 7],
+    bulk: ['refused', 5, ...values],
+    quarantine: ['quarantine'],
+  })
+  const state: [string, number[]][] = []
+  for (const space of ['source', 'decode', 'filter'] as const)
+    for await (const { key, value } of outbox.read(space)) state.push([key, [...value]])
+  assert.deepEqual(state, [
+    ['mark', [1, 2, 3]],
+    ['alias', [4]],
+    ['pump-1/temperature', [5, 6]],
+  ])
+})
+
+test('a migration that a crash ends begins again, and counts only once it is whole', async (t) => {
+  const directory = await temporaryDirectory(t)
+  await (await openOutbox(directory)).close()
+  const store = await openLevel(directory)
+  t.after(() => store.close())
+  const taken: string[] = []
+  let crashes = 1
+  const steps: Record<number, Migration> = {
+    1: async () => {
+      taken.push('1 to 2')
+      if (crashes-- > 0) throw new Error('power cut')
+    },
+    2: async () => void taken.push('2 to 3'),
+  }
+  const run = async () => migrate(store, (await readMeta(store, 3))!, { format: 3, steps })
+  await assert.rejects(run(), /power cut/)
+  assert.equal((await readMeta(store))!.format, 1)
+  await run()
+  await run()
+  assert.deepEqual(taken, ['1 to 2', '1 to 2', '2 to 3'])
+  assert.deepEqual(await readMeta(store, 3), { format: 3, agent: 'gw-001' })
+})
+
+test('a store that a newer version wrote is refused, and not touched', async (t) => {
+  const directory = await temporaryDirectory(t)
+  const before = await openOutbox(directory)
+  await before.commit(groupOf(readings(3)))
+  await before.close()
+  const newer = await openLevel(directory)
+  const value = seal(metaKey, { format: 2, agent: 'gw-001' })
+  await newer.write([{ key: metaKey, value }], { sync: true })
+  await newer.close()
+  await assert.rejects(openOutbox(directory), /format 2, this version reads up to 1: use the newer/)
+})
