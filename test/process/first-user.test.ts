@@ -4,7 +4,7 @@ import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { cleanUp } from '../support/clean-up.ts'
-import { assertSame } from '../support/counting.ts'
+import { assertDelivered } from '../support/counting.ts'
 import { keepsQueue, Mosquitto } from '../support/mosquitto.ts'
 import { needs } from '../support/needs.ts'
 import { Cloud, Gateway } from '../support/plant.ts'
@@ -219,8 +219,7 @@ test('an agent without broker and collector says so once each, goes on, and heal
   assert.equal(warnings(agent, /is the collector running/), 1)
 
   await cloud.start()
-  await gateway.drained(1_000)
-  assertSame(await cloud.readings(), sensor.acknowledged)
+  await assertDelivered({ gateway, cloud, sensor })
 })
 
 test('a collector whose name nobody knows, or that is something else, is said, and the agent goes on', async (t) => {

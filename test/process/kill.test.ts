@@ -1,7 +1,7 @@
 import { type TestContext, test } from 'node:test'
 import { setTimeout as pause } from 'node:timers/promises'
 import { cleanUp } from '../support/clean-up.ts'
-import { assertSame } from '../support/counting.ts'
+import { assertDelivered, assertSame } from '../support/counting.ts'
 import { chooseSeed, effort } from '../support/effort.ts'
 import { FaultProxy } from '../support/fault-proxy.ts'
 import { keepsOverKill, keepsQueue, Mosquitto } from '../support/mosquitto.ts'
@@ -30,10 +30,8 @@ test(`agent and collector, killed ${kills / 2} times at random moments, lose and
     victim.launch()
   }
   await sensor.stop()
-  await gateway.drained(sensor.acknowledged.size, 60_000)
-  const log = await cloud.readings()
-  t.diagnostic(`${log.length} readings`)
-  assertSame(log, sensor.acknowledged)
+  await assertDelivered({ gateway, cloud, sensor })
+  t.diagnostic(`${sensor.acknowledged.size} readings`)
 })
 
 test(`agent, collector and broker, killed ${kills / 2} times: what the agent acknowledged is there, once, in order`, async (t) => {

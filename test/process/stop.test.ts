@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { ask } from '../../shared/control.ts'
 import { cleanUp } from '../support/clean-up.ts'
-import { assertSame } from '../support/counting.ts'
+import { assertDelivered } from '../support/counting.ts'
 import { FaultProxy } from '../support/fault-proxy.ts'
 import { keepsQueue, Mosquitto } from '../support/mosquitto.ts'
 import { Cloud, Gateway } from '../support/plant.ts'
@@ -41,8 +41,7 @@ test('an agent with its broker gone, its collector hanging and a tap attached st
   uplink.pass()
   await broker.up()
   await gateway.start()
-  await gateway.drained(sensor.acknowledged.size)
-  assertSame(await cloud.readings(), sensor.acknowledged)
+  await assertDelivered({ gateway, cloud, sensor })
 })
 
 test('an agent that is being flooded stops in time; the next takes up where it left', async (t) => {
@@ -56,8 +55,7 @@ test('an agent that is being flooded stops in time; the next takes up where it l
     await gateway.start()
   }
   await sensor.stop()
-  await gateway.drained(sensor.acknowledged.size)
-  assertSame(await cloud.readings(), sensor.acknowledged)
+  await assertDelivered({ gateway, cloud, sensor })
 })
 
 test('a collector with a slow sender and readers that do not read stops in time and loses nothing', async (t) => {
@@ -82,8 +80,7 @@ test('a collector with a slow sender and readers that do not read stops in time 
 
   await cloud.start()
   await sensor.stop()
-  await gateway.drained(sensor.acknowledged.size)
-  assertSame(await cloud.readings(), sensor.acknowledged)
+  await assertDelivered({ gateway, cloud, sensor })
 })
 
 test('a simulator stops in time with a broker that answers nothing, and with none', async (t) => {

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { fileURLToPath } from 'node:url'
@@ -27,6 +28,15 @@ test('the agent of an `up` is asked by the folder that `up` names', async (t) =>
   const status = ['agent', 'status', '--data', data, '--json']
   await poll(async () => (await Headgate.run(t, status)).code === 0, 'the agent answers')
   await up.stop('SIGINT')
+})
+
+test('`up` ends when its agent does not start, and says why', async (t) => {
+  const directory = await temporaryDirectory(t)
+  const config = join(directory, 'agent.yaml')
+  await writeFile(config, 'filter: nothing\n')
+  const { code, stderr } = await Headgate.run(t, [...replay, '--config', config])
+  assert.equal(code, 1)
+  assert.match(stderr, /agent ended with code 1: .*filter: expected a list/)
 })
 
 for (const [what, args, code, words] of [

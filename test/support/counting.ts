@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict'
-import type { LoggedReading } from './plant.ts'
+import type { AgentStatus } from '../../agent/agent.ts'
+import type { Cloud, Gateway, LoggedReading } from './plant.ts'
+import type { Sensor } from './sensor.ts'
 
 /** How a log differs from what a counting sensor knows to be there; empty when it does not. */
 export interface Difference {
@@ -46,10 +48,32 @@ export function assertSame(
   acknowledged: ReadonlySet<number>,
   unknown?: ReadonlySet<number>,
 ): void {
-  assert.deepEqual(difference(log, acknowledged, unknown), {
-    lost: [],
-    twice: [],
-    misplaced: [],
-    foreign: [],
+  const { lost, twice, misplaced, foreign } = difference(log, acknowledged, unknown)
+  const found = { lost: ranges(lost), twice: ranges(twice), misplaced: ranges(misplaced), foreign }
+  assert.deepEqual(found, { lost: '', twice: '', misplaced: '', foreign: [] })
+}
+
+/** Waits until all that the broker has acknowledged to the sensor is in the log: once, in order. */
+export async function assertDelivered(
+  { gateway, cloud, sensor }: { gateway: Gateway; cloud: Cloud; sensor: Sensor },
+  withinMs = 60_000,
+): Promise<AgentStatus> {
+  let late: unknown
+  const status = await gateway.drained(sensor.acknowledged.size, withinMs).catch((error) => {
+    late = error
   })
+  assertSame(await cloud.readings(), sensor.acknowledged) // Says more than that it took too long.
+  if (!status) throw late
+  return status
+}
+
+/** `1-3 7` */
+function ranges(values: readonly number[]): string {
+  const found: [number, number][] = []
+  for (const value of [...values].sort((a, b) => a - b)) {
+    const last = found.at(-1)
+    if (last && last[1] === value - 1) last[1] = value
+    else found.push([value, value])
+  }
+  return found.map(([from, to]) => (from === to ? `${from}` : `${from}-${to}`)).join(' ')
 }

@@ -1,4 +1,5 @@
-import { execFile } from 'node:child_process'
+import { execFile, spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { appendFile, rm, statfs } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { TestContext } from 'node:test'
@@ -52,7 +53,10 @@ export class SmallDisk {
 /** FS_IOC_SHUTDOWN, and its flag for a journal that is not flushed first (linux/fs.h, fs/ext4/ext4.h). */
 const shutdown = `
 import fcntl, os, struct, sys
-fcntl.ioctl(os.open(sys.argv[1], os.O_RDONLY), 0x8004587D, struct.pack("I", 2))
+disk = os.open(sys.argv[1], os.O_RDONLY)
+print(flush=True)
+sys.stdin.read(1)
+fcntl.ioctl(disk, 0x8004587D, struct.pack("I", 2))
 `
 
 /** An ext4 of its own of which the power can be cut: what was not synced by then is gone. */
@@ -81,9 +85,21 @@ export class CuttableDisk {
     return disk
   }
 
-  /** From now on every write and sync fails, and what was not synced never reaches the image. */
-  async cut(): Promise<void> {
-    await run(this.#python, ['-c', shutdown, this.directory])
+  /**
+   * Cuts it: what was not synced never reaches the image. `halt` stops whoever uses it in the same moment,
+   * for with its power gone no machine sends anything more. (One that ran on would be told of success by
+   * an fdatasync that the cut fell into: ext4 does not report an extent that it could not convert.)
+   */
+  async cut(halt: () => void): Promise<void> {
+    const python = spawn(this.#python, ['-c', shutdown, this.directory], {
+      stdio: ['pipe', 'pipe', 'inherit'],
+    })
+    const exit = once(python, 'exit')
+    await once(python.stdout, 'data')
+    halt()
+    python.stdin.end('.')
+    const [code] = await exit
+    if (code !== 0) throw new Error('the file system cannot be shut down')
   }
 
   /** The disk as it is found after the cut; nobody may use it any more. */

@@ -17,8 +17,9 @@ const quick = { base: '50ms', max: '250ms' }
 type Section = Record<string, unknown>
 
 export interface AgentOptions {
-  /** Folder for its configuration and, below `data`, for what it keeps. */
+  /** Folder for its configuration and, below `data` unless `data` says where, for what it keeps. */
   directory: string
+  data?: string
   broker: string
   collector: string
   name?: string
@@ -35,21 +36,22 @@ export class Gateway {
   readonly #t: Test
   #process: Headgate | undefined
 
-  private constructor(t: Test, directory: string) {
+  private constructor(t: Test, directory: string, data: string) {
     this.#t = t
     this.configFile = join(directory, 'agent.yaml')
-    this.data = join(directory, 'data')
+    this.data = data
   }
 
   static async make(t: Test, options: AgentOptions): Promise<Gateway> {
     const { directory, broker, collector, name = 'gw-001', source, uplink, more } = options
+    const data = options.data ?? join(directory, 'data')
     await mkdir(directory, { recursive: true })
-    const gateway = new Gateway(t, directory)
+    const gateway = new Gateway(t, directory, data)
     await writeFile(
       gateway.configFile,
       stringify({
         agent: name,
-        data: './data',
+        data,
         source: { url: broker, retry: { ...quick }, ...source },
         decode: [{ topic: 'sensors/{device}/{metric}', format: 'json' }],
         uplink: { url: collector, retry: { ...quick }, ...uplink },
@@ -139,7 +141,9 @@ function isEmpty({ ledger, lanes: waiting }: AgentStatus): boolean {
 }
 
 export interface CollectorOptions {
+  /** As with the agent. */
   directory: string
+  data?: string
   /** Further sections of collector.yaml. */
   more?: Section
 }
@@ -152,20 +156,20 @@ export class Cloud {
   readonly #t: Test
   #process: Headgate | undefined
 
-  private constructor(t: Test, directory: string, port: number) {
+  private constructor(t: Test, { directory, data }: CollectorOptions, port: number) {
     this.#t = t
     this.configFile = join(directory, 'collector.yaml')
-    this.data = join(directory, 'data')
+    this.data = data ?? join(directory, 'data')
     this.port = port
   }
 
   static async make(t: Test, options: CollectorOptions): Promise<Cloud> {
     await mkdir(options.directory, { recursive: true })
-    const cloud = new Cloud(t, options.directory, await freePort())
+    const cloud = new Cloud(t, options, await freePort())
     await writeFile(
       cloud.configFile,
       stringify({
-        data: './data',
+        data: cloud.data,
         http: { host: '127.0.0.1', port: cloud.port },
         auth: { mode: 'open' },
         ...options.more,

@@ -122,6 +122,11 @@ export class Headgate {
     return this.ended(sinceMs)
   }
 
+  /** Stops it where it is; only `kill` can follow. */
+  halt(): void {
+    this.#process.kill('SIGSTOP')
+  }
+
   /** `kill -9`, by process id. */
   async kill(): Promise<void> {
     this.#process.kill('SIGKILL')
