@@ -197,10 +197,16 @@ class Plant {
 
   /** Waits until `done`, looking ten times a second, or until the child ends. */
   async #until(signal: AbortSignal, child: Child, done: () => Promise<boolean>): Promise<void> {
+    const end = new AbortController()
+    const running = AbortSignal.any([signal, end.signal])
     const watch = async () => {
-      while (!(await done())) await sleep(systemClock, 100, signal)
+      while (!(await done())) await sleep(systemClock, 100, running)
     }
-    await Promise.race([watch(), child.failed()])
+    try {
+      await Promise.race([watch(), child.failed()])
+    } finally {
+      end.abort() // A watch that goes on would keep the process from ending.
+    }
   }
 
   async #collectorAddress(collector: Child, file: string, signal: AbortSignal): Promise<string> {
@@ -270,7 +276,7 @@ class Plant {
     outage.catch(() => {}) // Awaited only once there is something to wait for.
     const parts = this.#children.filter((child) => child !== this.#devices)
     try {
-      await Promise.race([this.#drained(signal, outage), ...parts.map((child) => child.failed())])
+      await Promise.race([this.#drained(running, outage), ...parts.map((child) => child.failed())])
     } finally {
       end.abort()
       await watching
