@@ -307,6 +307,31 @@ export class Outbox implements StateReader, AsyncDisposable {
     return cut
   }
 
+  /**
+   * The running hash behind an undelivered sequence of the cut's lane and incarnation; undefined where a gap
+   * hides it, or where it is not here.
+   */
+  async chainAt(
+    { lane, incarnation: { ordinal } }: Cut,
+    sequence: number,
+  ): Promise<Chain | undefined> {
+    this.#check()
+    try {
+      for await (const { key, value } of this.#store.read(entryRange(lane, this.#head[lane]))) {
+        const place = parseEntryKey(key)
+        const entry = place && decodeEntry(key, value)
+        if (place?.ordinal !== ordinal || !entry || place.first > sequence) return undefined
+        const room = sequence - place.first + 1
+        if (room > entry.count) continue
+        if (room === entry.count) return entry.after
+        return entry.kind === 'gap' ? undefined : split(entry, room).taken.after
+      }
+    } catch (cause) {
+      throw this.#fail('OUTBOX_READ_FAILED', cause)
+    }
+    return undefined
+  }
+
   #pin({ lane, incarnation: { ordinal }, last }: Cut): void {
     const before = this.#pinned[lane]
     // A batch cut anew, smaller, does not make the larger one before it undelivered.

@@ -244,14 +244,15 @@ export class Uplink {
     // The current incarnation cannot be ahead of itself, so another process sends under its name.
     if (outbox.isCurrent(cut.incarnation) && held > outbox.numberedTo(cut.incarnation, cut.lane))
       return this.#fork(cut)
+    // Before anything is deleted: it may be another history, as far as it goes.
+    const here = await outbox.chainAt(cut, held)
+    if (here && !sameChain(here, chain)) return this.#fork(cut)
     const { maxReadings: maxCount, maxBytes } = this.#options.config.batch
     // Step by step, since it may hold far more than one batch of what is still here.
     for (;;) {
       const step = await outbox.cut(cut.lane, { maxCount, maxBytes, last: held })
       // All that is left of a closed incarnation is thereby delivered, if it holds more.
       if (step?.incarnation.ordinal !== cut.incarnation.ordinal) return undefined
-      if (step.last === held && !step.endsInGap && !sameChain(step.after, chain))
-        return this.#fork(cut)
       await outbox.release(step.last === held ? { ...step, after: chain } : step)
       if (step.last === held) return undefined
     }

@@ -180,6 +180,21 @@ test('a collector ahead of the current incarnation is another process: numbered 
   assert.deepEqual(values(collector).slice(-5), [6, 7, 8, 9, 10])
 })
 
+test('of another history that holds several batches nothing is deleted', async (t) => {
+  const { outbox, collector, drain, uplink } = await rig(t, { maxReadings: 2 })
+  await outbox.commit(groupOf(readings(2)))
+  await drain()
+  // Another process under this name has sent five more.
+  for (const held of collector.held.values()) {
+    held.sequence = 7
+    held.chain = { high: 7, low: 7 }
+  }
+  await outbox.commit(groupOf(readings(6, 3)))
+  await drain()
+  assert.equal(uplink.status.forks, 1)
+  assert.deepEqual(values(collector), [1, 2, 3, 4, 5, 6, 7, 8])
+})
+
 test('urgent goes first, and bulk is not starved', async (t) => {
   const { outbox, collector, drain } = await rig(t, { maxReadings: 5 })
   let ready = false
