@@ -326,6 +326,17 @@ test('a packet id that comes round again after its mark is deleted proves nothin
   assert.equal(repeats.length, 5)
 })
 
+test('marks stay bounded with a broker that never answers a PINGREQ', async () => {
+  const state = new MemoryState()
+  const marks = await Marks.load(state)
+  const deliveries = new Deliveries(1)
+  for (let group = 0; group < 40; group++) {
+    const first = 1 + ((group * 6_000) % 60_000)
+    pass(marks, state, deliveries.group(ids(first, first + 5_999)))
+  }
+  assert.ok(marks.size <= 72_000, `${marks.size} marks`)
+})
+
 test('QoS 0 leaves no marks', async () => {
   const state = new MemoryState()
   const marks = await Marks.load(state)
