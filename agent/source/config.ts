@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { duration, filePath, size, text } from '../../shared/config.ts'
+import { filterProblem } from './topic-filter.ts'
 
 /** The MQTT broker that readings come from. */
 export const sourceSchema = z
@@ -73,6 +74,8 @@ export const sourceSchema = z
     if (config.retry.base > config.retry.max) complain(['retry', 'base'], 'is more than max')
   })
 export type SourceConfig = z.output<typeof sourceSchema>
+/** With the topics that are to be had, wherever they were written. */
+export type SubscribingConfig = Omit<SourceConfig, 'topics'> & { topics: readonly string[] }
 
 /** Where the broker is. */
 export function brokerAddress(url: string): { host: string; port: number; tls: boolean } {
@@ -93,25 +96,10 @@ function urlProblem(given: string): string | undefined {
   if (url.username || url.password)
     return 'user and password go into source.username and source.password'
   if (url.hostname === '') return 'names no host'
+  if (url.port === '0') return 'port 0 is none to connect to'
   return /^\/?$/.test(url.pathname) && !url.search && !url.hash
     ? undefined
     : 'ends behind the port: topics go into source.topics'
-}
-
-/** Why a text is no topic filter (MQTT 4.7); undefined when it is one. */
-export function filterProblem(filter: string): string | undefined {
-  if (filter === '') return 'a topic filter must not be empty'
-  if (Buffer.byteLength(filter) > 65_535) return 'a topic filter has at most 65,535 bytes'
-  if (filter.includes('\0')) return 'a topic filter must not contain U+0000'
-  const levels = filter.split('/')
-  for (const [index, level] of levels.entries()) {
-    if (level.includes('#') && (level !== '#' || index !== levels.length - 1))
-      return '# stands alone, as the last level'
-    if (level.includes('+') && level !== '+') return '+ stands alone in its level'
-  }
-  if (levels[0] === '$share' && (levels.length < 3 || /^[+#]?$/.test(levels[1]!)))
-    return 'a shared subscription is $share/<group>/<filter>'
-  return undefined
 }
 
 function refuseQos(qos: number, context: z.RefinementCtx): void {

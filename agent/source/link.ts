@@ -1,6 +1,6 @@
 import mqttPacket, { type Packet } from 'mqtt-packet'
 import type { Clock, Connection, ConnectionHandlers, Dialer, Random } from '../../shared/ports.ts'
-import type { SourceConfig } from './config.ts'
+import type { SubscribingConfig } from './config.ts'
 import { explainConnack, explainDial, explainReason } from './explain.ts'
 import { protocolFailure, SourceFailure } from './failure.ts'
 import type { Message, MessageGroup, Session } from './message.ts'
@@ -15,7 +15,7 @@ export interface BrokerDialer extends Dialer {
 }
 
 export interface LinkOptions {
-  config: SourceConfig & { topics: readonly string[] }
+  config: SubscribingConfig
   clientId: string
   dialer: BrokerDialer
   clock: Clock

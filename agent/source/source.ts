@@ -1,11 +1,12 @@
 import type { Logger } from '../../shared/log.ts'
 import type { Clock, Random } from '../../shared/ports.ts'
 import { Backoff } from './backoff.ts'
-import type { SourceConfig } from './config.ts'
+import type { SubscribingConfig } from './config.ts'
 import type { SourceFailure, SourceFailureCode } from './failure.ts'
 import { type BrokerDialer, Link, type LinkHost, type Welcome } from './link.ts'
 import type { MessageGroup, Session } from './message.ts'
 import { Publisher } from './publisher.ts'
+import { leastFilters } from './topic-filter.ts'
 import { TopicTable } from './topic-table.ts'
 
 export { type SourceConfig, sourceSchema } from './config.ts'
@@ -15,7 +16,7 @@ export { Marks } from './marks.ts'
 export type { Message, MessageGroup, Session } from './message.ts'
 
 export interface SourceOptions {
-  config: SourceConfig & { topics: readonly string[] }
+  config: SubscribingConfig
   /** Name of the agent; the client id derives from it. */
   agent: string
   dialer: BrokerDialer
@@ -73,6 +74,8 @@ export class Source implements AsyncIterable<MessageGroup>, AsyncDisposable {
   readonly #options: SourceOptions
   readonly #clientId: string
   readonly #broker: string
+  /** What to subscribe to. */
+  readonly #filters: readonly string[]
   readonly #backoff: Backoff
   readonly #topics = new TopicTable()
   readonly #publisher: Publisher
@@ -106,6 +109,7 @@ export class Source implements AsyncIterable<MessageGroup>, AsyncDisposable {
     this.#options = options
     this.#clientId = config.clientId ?? `headgate-${agent}`
     this.#broker = `${config.url} ${this.#clientId}`
+    this.#filters = leastFilters(config.topics)
     this.#backoff = new Backoff({ ...config.retry, clock, random })
     this.#publisher = new Publisher(config.version === '5')
     // What another broker knew of us, or this one under another name, says nothing.
@@ -230,7 +234,8 @@ export class Source implements AsyncIterable<MessageGroup>, AsyncDisposable {
   #connect(): void {
     this.#phase = 'connecting'
     this.#retryAtMs = undefined
-    const { config, dialer, clock, random } = this.#options
+    const { dialer, clock, random } = this.#options
+    const config = { ...this.#options.config, topics: this.#filters }
     this.#connections += 1
     this.#link = new Link(
       {

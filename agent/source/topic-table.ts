@@ -1,4 +1,5 @@
 import { BoundedMap } from '../../shared/bounded-map.ts'
+import { covers, levelsOf } from './topic-filter.ts'
 
 /** A topic that messages have come on. */
 export interface TopicEntry {
@@ -60,7 +61,7 @@ export class TopicTable {
       comparisons += silent.length
       if (comparisons > maxComparisons) return [...filters]
       const parts = topic.split('/')
-      silent = silent.filter(({ levels }) => !matches(levels, parts))
+      silent = silent.filter(({ levels }) => !covers(levels, parts))
     }
     return silent.map(({ filter }) => filter)
   }
@@ -92,19 +93,4 @@ function faultOf(topic: string): string | undefined {
   if (topic === '') return 'the topic is empty'
   if (/[#+]/.test(topic)) return 'the topic has a wildcard in it'
   return topic.includes('\0') ? 'the topic has U+0000 in it' : undefined
-}
-
-function levelsOf(filter: string): string[] {
-  const levels = filter.split('/')
-  return levels[0] === '$share' ? levels.slice(2) : levels
-}
-
-/** Whether a filter takes a topic, both by level (MQTT 4.7.1). */
-function matches(filter: readonly string[], topic: readonly string[]): boolean {
-  if (topic[0]!.startsWith('$') && /^[+#]$/.test(filter[0]!)) return false
-  for (const [i, level] of filter.entries()) {
-    if (level === '#') return true
-    if (topic[i] === undefined || (level !== '+' && level !== topic[i])) return false
-  }
-  return filter.length === topic.length
 }

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { filterProblem } from '../../agent/source/config.ts'
 import { sourceSchema } from '../../agent/source/source.ts'
+import { covers, filterProblem, leastFilters } from '../../agent/source/topic-filter.ts'
 import { parseConfig } from '../../shared/config.ts'
 
 function problems(yaml: string): string {
@@ -41,6 +41,7 @@ for (const [yaml, problem] of [
   ['url: ws://x', /WebSocket is not supported/],
   ['url: mqtt://u:p@x', /source\.username and source\.password/],
   ['url: mqtt://x/topic', /topics go into source\.topics/],
+  ['url: mqtt://x:0', /port 0/],
   ['url: 127.0.0.1', /expected a URL such as/],
   [`${url}\nqos: 2`, /QoS 2 messages are lost when the agent dies .* use 1/],
   [`${url}\nqos: 0`, /QoS 0 messages are lost while the agent is away/],
@@ -63,4 +64,37 @@ test('topic filters are what MQTT allows', () => {
     assert.equal(filterProblem(good), undefined, good)
   for (const bad of ['', 'a#', '#/a', 'a+/b', '$share/g', '$share//a', '$share/+/a', 'a\0'])
     assert.notEqual(filterProblem(bad), undefined, bad)
+})
+
+test('a filter covers what MQTT says', () => {
+  const does = (wide: string, narrow: string) => covers(wide.split('/'), narrow.split('/'))
+  for (const [wide, narrow] of [
+    ['#', 'a/b'],
+    ['a/#', 'a'],
+    ['a/#', 'a/b/#'],
+    ['a/+', 'a/b'],
+    ['a/+', 'a/+'],
+    ['+/+', '/b'],
+    ['$SYS/#', '$SYS/broker'],
+  ] as const)
+    assert.ok(does(wide, narrow), `${wide} ${narrow}`)
+  for (const [wide, narrow] of [
+    ['#', '$SYS/broker'],
+    ['+/a', '$SYS/a'],
+    ['a/+', 'a'],
+    ['a/+', 'a/b/c'],
+    ['a/+', 'a/#'],
+    ['a/b', 'a/+'],
+    ['a', 'a/b'],
+  ] as const)
+    assert.ok(!does(wide, narrow), `${wide} ${narrow}`)
+})
+
+test('what another filter covers is not subscribed to', () => {
+  assert.deepEqual(leastFilters(['a/b/c', 'a/+/c', 'x/#', 'a/+/c', 'x', 'y']), [
+    'a/+/c',
+    'x/#',
+    'y',
+  ])
+  assert.deepEqual(leastFilters(['#', '$share/g/a', 'a', '$SYS/#']), ['#', '$share/g/a', '$SYS/#'])
 })

@@ -113,6 +113,20 @@ for (const version of ['3.1.1', '5'] as const) {
   })
 }
 
+test('a message that several filters take comes once', async (t) => {
+  const broker = await Mosquitto.start(t)
+  if (!broker) return
+  const life = await live(t, {
+    url: broker.url,
+    version: 5,
+    topics: ['sensors/a/t', 'sensors/#', 'sensors/+/t'],
+  } as never)
+  await settle(life)
+  const { publish } = await device(t, broker.url)
+  await publish('sensors/a/t', ['once', 'end'])
+  assert.deepEqual((await life.turns(2)).fresh, ['once', 'end'])
+})
+
 test('a broker that was killed and has lost its sessions is subscribed again', async (t) => {
   const broker = await Mosquitto.start(t)
   if (!broker) return
