@@ -16,11 +16,27 @@ if (process.versions.node === pinned || process.env.HEADGATE_NODE === 'any') {
       load: simulator,
       about: 'run the whole of it on this machine: broker, devices, agent, collector',
     },
-    agent: { load: agent, about: 'take readings from MQTT, keep them, forward them' },
-    collector: { load: collector, about: 'take batches from agents into the stream log' },
+    agent: {
+      load: agent,
+      about: 'take readings from MQTT, keep them, forward them',
+      example: 'agent run --config agent.yaml',
+    },
+    collector: {
+      load: collector,
+      about: 'take batches from agents into the stream log',
+      example: 'collector run --config collector.yaml',
+    },
     sim: { load: simulator, about: 'play sensors: replay recorded traces over MQTT' },
-    log: { load: collector, about: 'read and check the stream log' },
-    outbox: { load: agent, about: "look into a stopped agent's outbox" },
+    log: {
+      load: collector,
+      about: 'read and check the stream log',
+      example: 'log cat --data ./var/collector --from 2026-01-01T00:00:00Z',
+    },
+    outbox: {
+      load: agent,
+      about: "look into a stopped agent's outbox",
+      example: 'outbox ls --data ./var/gw-001',
+    },
     broker: { load: simulator, about: 'run a small MQTT broker, as `up` uses it' },
   })
 } else {

@@ -8,7 +8,10 @@ export const { version } = manifest
 export interface Program {
   register(command: Command, name: string): void
 }
-export type Programs = Record<string, { load: () => Promise<Program>; about: string }>
+export type Programs = Record<
+  string,
+  { load: () => Promise<Program>; about: string; example?: string }
+>
 
 /** Runs `headgate <name> …`; loads only the program that is asked for. */
 export async function main(args: readonly string[], programs: Programs): Promise<void> {
@@ -23,8 +26,9 @@ export async function main(args: readonly string[], programs: Programs): Promise
       '\nExample:\n  headgate up --speed max --until-done --trace machine_temperature.csv',
     )
   const wanted = args.find((arg) => !arg.startsWith('-')) ?? ''
-  for (const [name, { load, about }] of Object.entries(programs)) {
+  for (const [name, { load, about, example }] of Object.entries(programs)) {
     const command = new Command(name).description(about)
+    if (example) command.addHelpText('after', `\nExample:\n  headgate ${example}`)
     if (name === wanted || (wanted === 'help' && args.includes(name)))
       (await load()).register(command, name)
     root.addCommand(command)

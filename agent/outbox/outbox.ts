@@ -349,7 +349,7 @@ export class Outbox implements StateReader, AsyncDisposable {
    * Deletes what the collector holds durably. Not synced: should the deletion be lost in a crash, the
    * readings are sent again and answered `duplicate`.
    *
-   * @param options.wireBytes size of the answered request's body
+   * @param options.wireBytes sizes of the requests that it took, those without an answer too
    */
   async release(cut: Cut, options: { wireBytes?: number } = {}): Promise<void> {
     await this.#exclusive(async () => {

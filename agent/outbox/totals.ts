@@ -15,7 +15,7 @@ export interface Totals {
   quarantineForwarded: number
   /** Sequences declared as gaps. */
   gaps: number
-  /** Bytes of request bodies that the collector has answered, by UTC day and month. */
+  /** Bytes of request bodies sent, answered or not, by UTC day and month. */
   wire: { day: string; dayBytes: number; month: string; monthBytes: number }
 }
 

@@ -100,6 +100,8 @@ export class Uplink {
     released: 0,
   }
   #encoding: 'zstd' | 'gzip' | 'identity'
+  /** Bytes of bodies sent, answered or not, since the outbox last counted them. */
+  #wireBytes = 0
   #attempt = 0
   #refusedInRow = 0
   #ledgerSentMs = Number.NEGATIVE_INFINITY
@@ -166,10 +168,11 @@ export class Uplink {
     const { outcome, bytes } = await this.#post(prepared, signal)
     if (signal.aborted) return
     this.#status.batches += 1
+    this.#wireBytes += bytes
     const answered = outcome.kind !== 'unknown' && outcome.kind !== 'busy'
     // Only an answer that is the collector's own ends the batch; until then it is sent again as it is.
     if (answered) delete this.#prepared[lane]
-    const failure = await this.#settle(cut, outcome, bytes)
+    const failure = await this.#settle(cut, outcome)
     if (failure === undefined) {
       if (this.#attempt > 0) this.#options.log.info({ lane }, 'uplink works again')
       this.#attempt = 0
@@ -181,7 +184,7 @@ export class Uplink {
   }
 
   /** Does what an outcome asks for. Returns why to wait before the next try, or undefined to go on. */
-  async #settle(cut: Cut, outcome: Outcome, bytes: number): Promise<string | undefined> {
+  async #settle(cut: Cut, outcome: Outcome): Promise<string | undefined> {
     const { outbox, log } = this.#options
     const { lane } = cut
     switch (outcome.kind) {
@@ -190,7 +193,8 @@ export class Uplink {
           return `accepted up to ${outcome.held} instead of ${cut.last}`
         this.#grow(lane)
         this.#refusedInRow = 0
-        await outbox.release(cut, { wireBytes: bytes })
+        await outbox.release(cut, { wireBytes: this.#wireBytes })
+        this.#wireBytes = 0
         return undefined
       case 'duplicate':
         this.#status.duplicates += 1
