@@ -49,8 +49,8 @@ export const sourceSchema = z
     maxUnackedMessages: z.int().min(1).max(65_535).default(20_000),
     /** Most messages that are committed together. */
     maxGroupMessages: z.int().min(1).max(65_535).default(10_000),
-    /** How long the first message of a group waits for company when the store is idle. */
-    linger: duration({ min: '0ms', max: '1s' }).prefault('0ms'),
+    /** How long a message waits for company at most, where waiting saves a commit. */
+    linger: duration({ min: '0ms', max: '1s' }).prefault('10ms'),
     /** Delay before the k-th try to connect: uniform in 0 … min(max, base · 2^k). */
     retry: z
       .strictObject({

@@ -70,6 +70,8 @@ export class Link implements PacketSink {
   /** Arrived and not yet taken, in order. */
   pending: Message[] = []
   pendingBytes = 0
+  /** When the first of what is pending came, monotonic clock. */
+  pendingSinceMs = 0
   /** Undefined until the broker has accepted us. */
   session: Session | undefined
   /** Messages that the broker sent again while we still had them. */
@@ -316,6 +318,7 @@ export class Link implements PacketSink {
       }
       this.#held[message.packetId] = message
     }
+    if (this.pending.length === 0) this.pendingSinceMs = this.#heardMs
     this.pending.push(message)
     this.pendingBytes += weigh(message)
   }

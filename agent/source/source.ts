@@ -3,6 +3,7 @@ import type { Clock, Random } from '../../shared/ports.ts'
 import { Backoff } from './backoff.ts'
 import type { SubscribingConfig } from './config.ts'
 import type { SourceFailure, SourceFailureCode } from './failure.ts'
+import { Linger } from './linger.ts'
 import { type BrokerDialer, Link, type LinkHost, type Welcome } from './link.ts'
 import type { MessageGroup, Session } from './message.ts'
 import { Publisher } from './publisher.ts'
@@ -86,6 +87,9 @@ export class Source implements AsyncIterable<MessageGroup>, AsyncDisposable {
   /** Handed out and not acknowledged, oldest first. */
   #handed: { group: MessageGroup; link: Link; bytes: number }[] = []
   #waiter: ((result: IteratorResult<MessageGroup, undefined>) => void) | undefined
+  /** When it was asked for, monotonic clock. */
+  #askedMs = 0
+  readonly #linger: Linger
   #lingering: (() => void) | undefined
   #session: Session | undefined
   /** The session as last handed out. */
@@ -111,6 +115,7 @@ export class Source implements AsyncIterable<MessageGroup>, AsyncDisposable {
     this.#broker = `${config.url} ${this.#clientId}`
     this.#filters = leastFilters(config.topics)
     this.#backoff = new Backoff({ ...config.retry, clock, random })
+    this.#linger = new Linger(config.linger)
     this.#publisher = new Publisher(config.version === '5')
     // What another broker knew of us, or this one under another name, says nothing.
     if (marks.session?.broker === this.#broker) this.#session = marks.session
@@ -156,6 +161,7 @@ export class Source implements AsyncIterable<MessageGroup>, AsyncDisposable {
   acknowledge(group: MessageGroup): void {
     const handed = this.#handed[0]
     if (handed?.group !== group) throw new TypeError('groups are acknowledged once, in their order')
+    this.#linger.committed(this.#unacknowledged().messages)
     this.#handed.shift()
     handed.link.acknowledge(group)
     if (this.#closing && this.#handed.length === 0) this.#allAcknowledged?.()
@@ -233,6 +239,7 @@ export class Source implements AsyncIterable<MessageGroup>, AsyncDisposable {
 
   #connect(): void {
     this.#phase = 'connecting'
+    this.#linger.reset()
     this.#retryAtMs = undefined
     const { dialer, clock, random } = this.#options
     const config = { ...this.#options.config, topics: this.#filters }
@@ -292,11 +299,7 @@ export class Source implements AsyncIterable<MessageGroup>, AsyncDisposable {
   #arrived(link: Link): void {
     this.#session = link.session
     if (this.#full()) link.pause()
-    if (!this.#waiter) return
-    const { config, clock } = this.#options
-    if (config.linger === 0 || link.pending.length >= config.maxGroupMessages || link.paused)
-      this.#serve()
-    else this.#lingering ??= clock.timer(config.linger, () => this.#serve())
+    if (this.#waiter) this.#offer()
   }
 
   #lost(link: Link, failure: SourceFailure): void {
@@ -343,12 +346,30 @@ export class Source implements AsyncIterable<MessageGroup>, AsyncDisposable {
 
   #next(): Promise<IteratorResult<MessageGroup, undefined>> {
     if (this.#closing) return Promise.resolve({ done: true, value: undefined })
-    const group = this.#cut()
-    if (group) return Promise.resolve({ done: false, value: group })
     if (this.#waiter) throw new TypeError('one group is asked for at a time')
+    this.#askedMs = this.#options.clock.monotonicMs()
     return new Promise((resolve) => {
       this.#waiter = resolve
+      this.#offer()
     })
+  }
+
+  /** Hands out what there is, or leaves it to wait for company. */
+  #offer(): void {
+    const waitMs = this.#waitMs()
+    if (waitMs <= 0) this.#serve()
+    else this.#lingering ??= this.#options.clock.timer(waitMs, () => this.#serve())
+  }
+
+  #waitMs(): number {
+    const link = this.#link
+    const { clock, config } = this.#options
+    // What an ended connection left, or a session that is to be stored first, has nothing to wait for.
+    if (!link || this.#leftovers.length > 0 || link.paused || link.session !== this.#reported)
+      return 0
+    const { length } = link.pending
+    if (length === 0 || length >= config.maxGroupMessages) return 0
+    return this.#linger.waitMs(length, link.pendingSinceMs, this.#askedMs, clock.monotonicMs())
   }
 
   #serve(): void {

@@ -90,6 +90,7 @@ export class SourceLife {
     const config = sourceSchema.parse({
       url: 'mqtt://broker.test',
       topics: ['sensors/#'],
+      linger: '0ms', // No waiting but where a test is about it.
       ...options.config,
     })
     const dialer = new MortalDialer(options.dialer ?? new FakeBroker())
