@@ -22,7 +22,7 @@ export interface PredecessorEnd {
 
 /** What the incarnation behind it must say of one that ended there. */
 export function predecessorEnd(
-  { ordinal, id }: Incarnation,
+  { ordinal, id }: Pick<Incarnation, 'ordinal' | 'id'>,
   end: Record<Lane, Position>,
 ): PredecessorEnd {
   return {

@@ -492,10 +492,17 @@ export class Outbox implements StateReader, AsyncDisposable {
       const target = this.#mint({ ordinal, delivered })
       const ends = perLane(() => startPosition)
       // From here on the old one ends where it is delivered: what is gone from it is moved, not lost.
+      const heirs = [...this.#incarnations.values()]
+        .filter(({ predecessor }) => predecessor?.ordinal === ordinal)
+        .map((heir) => ({ ...heir, predecessor: predecessorEnd(heir.predecessor!, delivered) }))
       await this.#write(
-        [putIncarnation(target), this.#putTotals(this.#totals, 0, { incarnation: target, ends })],
+        [
+          ...[...heirs, target].map(putIncarnation),
+          this.#putTotals(this.#totals, 0, { incarnation: target, ends }),
+        ],
         true,
       )
+      for (const heir of heirs) this.#incarnations.set(heir.ordinal, heir)
       this.#adopt(target)
       this.#numbered.set(target.ordinal, ends)
       for (const lane of lanes) {

@@ -108,21 +108,19 @@ export async function recover(store: Store, random: Random, nowMs: number): Prom
       )
       add(entry, ordinal)
     }
-    // What the last write had numbered and nothing behind it shows.
-    const declareEnd = () => {
-      const latest = stored?.latest
-      if (!latest) return
-      const { sequence, chain } = readPosition(latest.ends[lane])
-      const missing = sequence - laneOf(numbered, latest.ordinal)[lane].sequence
-      if (missing > 0) declareLost(latest.ordinal, missing, chain, false)
+    // What is missing at the end leaves no hole: others know how far an incarnation went.
+    const declareEnd = (ordinal: number) => {
+      const end = knownEnd(ordinal, incarnations, stored?.latest)?.[lane]
+      const missing = end && end.sequence - laneOf(numbered, ordinal)[lane].sequence
+      if (missing && missing > 0) declareLost(ordinal, missing, end.chain, false)
     }
     // A damaged entry whose end is not known until the next whole one is seen.
     let open: { ordinal: number; end: number } | undefined
     const settle = (next?: { ordinal: number }) => {
       if (!open || open.ordinal === next?.ordinal) return
-      if (!next) declareEnd()
       const { ordinal, end } = open
       open = undefined
+      declareEnd(ordinal)
       if (laneOf(numbered, ordinal)[lane].sequence > end) return
       declareLost(ordinal, 1, laneOf(numbered, ordinal)[lane].chain, true)
       atLeast = true
@@ -158,7 +156,7 @@ export async function recover(store: Store, random: Random, nowMs: number): Prom
       add(entry, place.ordinal)
     }
     settle()
-    declareEnd()
+    for (const ordinal of incarnations.keys()) declareEnd(ordinal)
   }
 
   for (const ordinal of [...numbered.keys()].sort((a, b) => a - b))
@@ -208,6 +206,19 @@ function settleTotals(
     damage.push(`${atLeast ? 'at least ' : ''}${lost} readings are lost to damage`)
   } else if (lost < 0) totals.ledger.forwarded += lost
   return totals
+}
+
+/** Where an incarnation ended, as the last write or the incarnation behind it remembers. */
+function knownEnd(
+  ordinal: number,
+  incarnations: ReadonlyMap<number, Incarnation>,
+  latest: StoredTotals['latest'],
+): Record<Lane, Position> | undefined {
+  if (latest?.ordinal === ordinal) return perLane((lane) => readPosition(latest.ends[lane]))
+  const end = [...incarnations.values()].find(
+    (one) => one.predecessor?.ordinal === ordinal,
+  )?.predecessor
+  return end && perLane((lane) => ({ sequence: end.last[lane], chain: end.chain[lane] }))
 }
 
 /** The name that an incarnation had, as others remember it. */

@@ -224,6 +224,24 @@ test('an entry that LevelDB dropped at the end of an incarnation is missed, and 
   assert.ok(gap.kind === 'gap' && gap.reason === 'lost_corrupt' && gap.count === 5)
 })
 
+test('what is missing at the end of an incarnation is known to the one behind it', async (t) => {
+  const directory = await temporaryDirectory(t)
+  for (const value of [1, 2]) {
+    await using outbox = await openOutbox(directory)
+    await outbox.commit(groupOf(readings(3, value)))
+  }
+  const store = await openLevel(directory)
+  const entries = await Array.fromAsync(store.read(entryRange('bulk')))
+  await store.write([{ key: entries[0]!.key, value: new Uint8Array(60) }], { sync: true })
+  await store.close()
+  await using outbox = await openOutbox(directory)
+  const cut = (await outbox.cut('bulk', wholeLane))!
+  assert.deepEqual([cut.first, cut.last], [1, 3])
+  assert.deepEqual(cut.after, decodeEntry(entries[0]!.key, entries[0]!.value)!.after)
+  await outbox.release(cut)
+  assert.deepEqual(values(await outbox.cut('bulk', wholeLane)), [2, 3, 4])
+})
+
 test('a gap that the collector holds the beginning of goes on at its running hash', async (t) => {
   const directory = await temporaryDirectory(t)
   const before = await openOutbox(directory)
