@@ -12,10 +12,12 @@ export class Around {
   #newestMs = -Infinity
 
   /** @param settle takes each reading before that no alarm has wanted */
-  constructor(around: FilterRule['around'], settle: (reading: AdmittedReading) => void) {
-    // Nothing comes after less than no time: not even the same moment is wanted.
-    this.#afterMs = around?.after ?? -1
-    if (around && around.before > 0) this.#context = new Context(around.before, settle)
+  constructor(
+    around: NonNullable<FilterRule['around']>,
+    settle: (reading: AdmittedReading) => void,
+  ) {
+    this.#afterMs = around.after
+    if (around.before > 0) this.#context = new Context(around.before, settle)
   }
 
   /** Readings that wait in case of an alarm. */

@@ -32,6 +32,9 @@ export const faults = [
 ] as const
 export type Fault = (typeof faults)[number]
 
+/** Shared by all checks without a fault. */
+const none: (Condition | undefined)[] = []
+
 /** What a fault's change of state is told with. */
 export interface FaultReport {
   fault: Fault
@@ -63,7 +66,8 @@ const clockSetMs = 1_577_836_800_000
 export class Check {
   readonly #config: CheckConfig
   readonly #listener: FaultListener
-  readonly #conditions: (Condition | undefined)[] = faults.map(() => undefined)
+  /** Of the faults that were ever there, by their position in `faults`. */
+  #conditions: (Condition | undefined)[] = none
   /** Newest time of a reading, those in the future left out, ms; -Infinity before the first. */
   #newestMs = -Infinity
   #value: Value | undefined
@@ -171,8 +175,7 @@ export class Check {
     let condition = this.#conditions[index]
     if (!condition) {
       if (!bad) return
-      condition = new Condition()
-      this.#conditions[index] = condition
+      condition = this.#begin(fault, new Condition())
     }
     const there = bad || (condition.raised && !calm)
     const state = there ? condition.bad(atMs, this.#config) : condition.good(atMs, this.#config)
@@ -181,6 +184,12 @@ export class Check {
     const { sinceMs } = condition
     const limit = this.#limit(fault)
     this.#listener.fault({ fault, state, sinceMs, timeMs: atMs, value: this.#given, found, limit })
+  }
+
+  #begin(fault: Fault, condition: Condition): Condition {
+    if (this.#conditions === none) this.#conditions = faults.map(() => undefined)
+    this.#conditions[faults.indexOf(fault)] = condition
+    return condition
   }
 
   #limit(fault: Fault): FaultReport['limit'] {
@@ -222,8 +231,7 @@ export class Check {
   /** Goes on with faults raised before; one that is no longer checked is dropped without a word. */
   load(saved: ReadonlyMap<Fault, Condition>): void {
     for (const [fault, condition] of saved)
-      if (fault === 'notFinite' || this.#limit(fault) !== undefined)
-        this.#conditions[faults.indexOf(fault)] = condition
+      if (fault === 'notFinite' || this.#limit(fault) !== undefined) this.#begin(fault, condition)
   }
 
   /** What may be lost: what the next reading is compared with. */

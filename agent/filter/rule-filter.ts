@@ -9,10 +9,11 @@ import type { StateChange } from '../state.ts'
 import { Device } from './device.ts'
 import type { Filter, FilterCounts, Judgement, Observer } from './filter.ts'
 import { type HardState, readHardState } from './hard-state.ts'
-import { matches } from './match.ts'
+import { Journal, type Member } from './journal.ts'
+import { Rule } from './rule.ts'
 import type { FilterConfig } from './schema.ts'
 import { StateProblem, StateReader, StateWriter } from './state-bytes.ts'
-import { dresserOf, letGo, type PlacedRule, Track } from './track.ts'
+import { dresserOf, letGo, Track } from './track.ts'
 import { Verdicts } from './verdicts.ts'
 import { aggregateReadings } from './window/gathering.ts'
 
@@ -36,35 +37,34 @@ const unmatched = Symbol('unmatched')
 const beyond = Symbol('beyond')
 
 /** A series that has state. */
-interface Entry {
+interface Entry extends Member {
   readonly key: string
-  readonly id: number
   /** Undefined when its state is from before, and no rule wants it any more. */
   track: Track | undefined
   /** Its hard state may differ from what is saved. */
   touched: boolean
   /** Its soft state does. */
   learned: boolean
-  /** What is saved of it. */
-  readonly stored: { name: boolean; hard: boolean; soft: boolean }
+  /** What of it the store has, hard state apart. */
+  name: boolean
+  soft: boolean
 }
 
 /**
  * The filter of a configuration: finds each series its rule, once, and keeps a track of it.
  *
- * State, under keys of its own space: `n<id>` is a series' name as JSON, `h<id>` its hard state, `s<id>`
- * its soft state.
+ * State, under keys of its own space: `n<id>` is a series' name as JSON, `s<id>` its soft state, and
+ * `j<number>` the journal of hard state.
  */
 class RuleFilter implements Filter {
-  readonly #rules: readonly PlacedRule[]
-  /** Series that each rule keeps state for. */
-  readonly #used: number[]
+  readonly #rules: readonly Rule[]
   readonly #verdicts: Verdicts
   readonly #table = new SeriesTable()
   readonly #entries = new Map<string, Entry>()
   readonly #shortcuts = new BoundedMap<Series, Entry | typeof unmatched | typeof beyond>(shortcuts)
   readonly #devices = new Map<string, Device>()
   readonly #writer = new StateWriter()
+  readonly #journal = new Journal<Entry>(this.#writer, ({ track }) => track?.save(this.#writer))
   #touched: Entry[] = []
   #lastId = 0
   /** Hard state to go on with, as soon as it is known when that is. */
@@ -77,8 +77,7 @@ class RuleFilter implements Filter {
   #unreadable = 0
 
   constructor({ rules, saved = [], observer }: FilterOptions) {
-    this.#rules = rules.map((rule, index) => ({ rule, index }))
-    this.#used = rules.map(() => 0)
+    this.#rules = rules.map((rule, index) => new Rule(rule, index))
     this.#verdicts = new Verdicts(observer)
     this.#load(saved)
   }
@@ -136,8 +135,11 @@ class RuleFilter implements Filter {
       }
       if (!entry.learned || !entry.track?.learns) continue
       entry.learned = false
-      const value = entry.track.saveSoft(this.#writer)
-      this.#put(changes, entry, 'soft', value)
+      entry.track.saveSoft(this.#writer)
+      const value = this.#writer.take()
+      this.#name(entry, changes)
+      changes.push({ space: 'filter', key: `s${entry.id}`, value })
+      entry.soft = true
       bytes += value.length
     }
     return changes
@@ -164,18 +166,22 @@ class RuleFilter implements Filter {
 
   /** Makes an entry for a series that has none, where a rule has room for it. */
   #enter(key: string, series: Series): Entry | typeof unmatched | typeof beyond {
-    const placed = this.#rules.find(({ rule }) => matches(rule.match, series))
-    if (!placed) return unmatched
-    if (this.#used[placed.index]! >= placed.rule.maxSeries) return beyond
-    this.#used[placed.index]!++
+    const rule = this.#ruleOf(series)
+    if (!rule) return unmatched
+    if (!rule.hasRoom) return beyond
+    rule.tracks++
     const entry = newEntry(key, ++this.#lastId)
-    entry.track = this.#trackOf(entry, series, placed)
+    entry.track = this.#trackOf(entry, series, rule)
     this.#entries.set(key, entry)
     return entry
   }
 
-  #trackOf(entry: Entry, series: Series, placed: PlacedRule): Track {
-    return new Track(series, placed, {
+  #ruleOf(series: Series): Rule | undefined {
+    return this.#rules.find((rule) => rule.matches(series))
+  }
+
+  #trackOf(entry: Entry, series: Series, rule: Rule): Track {
+    return new Track(series, rule, {
       verdicts: this.#verdicts,
       table: this.#table,
       device: () => this.#deviceOf(series.device),
@@ -205,9 +211,8 @@ class RuleFilter implements Filter {
     const resuming = this.#resuming
     this.#resuming = []
     for (const { entry, state } of resuming) {
-      if (entry.track) entry.track.load(state)
-      else letGo(state, this.#verdicts)
-      this.#touch(entry)
+      if (entry.track ? entry.track.load(state) : letGo(state, this.#verdicts)) this.#touch(entry)
+      else if (!entry.track) this.#touch(entry)
     }
   }
 
@@ -215,11 +220,12 @@ class RuleFilter implements Filter {
     const changes: StateChange[] = []
     for (const key of this.#stray) changes.push({ space: 'filter', key, value: undefined })
     this.#stray = []
+    this.#journal.append(this.#touched, changes)
     for (const entry of this.#touched) {
       entry.touched = false
-      this.#put(changes, entry, 'hard', entry.track?.save(this.#writer))
+      if (entry.record) this.#name(entry, changes)
       if (entry.track) continue
-      this.#put(changes, entry, 'soft', undefined)
+      if (entry.soft) changes.push({ space: 'filter', key: `s${entry.id}`, value: undefined })
       changes.push({ space: 'filter', key: `n${entry.id}`, value: undefined })
       this.#entries.delete(entry.key)
     }
@@ -227,50 +233,34 @@ class RuleFilter implements Filter {
     return this.#verdicts.take(changes)
   }
 
-  #put(
-    changes: StateChange[],
-    entry: Entry,
-    kind: 'hard' | 'soft',
-    value: Uint8Array | undefined,
-  ): void {
-    const { id, key, stored } = entry
-    if (value === undefined && !stored[kind]) return
-    if (!stored.name) {
-      changes.push({ space: 'filter', key: `n${id}`, value: encoder.encode(key) })
-      stored.name = true
-    }
-    changes.push({ space: 'filter', key: `${kind[0]}${id}`, value })
-    stored[kind] = value !== undefined
+  /** Sees to it that the store knows whose state it is. */
+  #name(entry: Entry, changes: StateChange[]): void {
+    if (entry.name) return
+    entry.name = true
+    changes.push({ space: 'filter', key: `n${entry.id}`, value: encoder.encode(entry.key) })
   }
 
   #load(saved: Iterable<{ key: string; value: Uint8Array }>): void {
-    const kinds = { n: new Map<number, Uint8Array>(), h: new Map(), s: new Map() } as Record<
-      string,
-      Map<number, Uint8Array>
-    >
+    const names = new Map<number, Uint8Array>()
+    const soft = new Map<number, Uint8Array>()
+    const records = new Map<number, Uint8Array>()
     for (const { key, value } of saved) {
-      const id = Number(key.slice(1))
-      const kind = Number.isSafeInteger(id) && id > 0 ? kinds[key[0]!] : undefined
-      if (kind) kind.set(id, value)
+      const number = Number(key.slice(1))
+      const kind = { n: names, s: soft, j: records }[key[0]!]
+      if (kind && Number.isSafeInteger(number) && number > 0) kind.set(number, value)
       else this.#stray.push(key)
     }
-    const {
-      n: names,
-      h: hard,
-      s: soft,
-    } = kinds as { [kind in 'n' | 'h' | 's']: Map<number, Uint8Array> }
+    const { states, stray } = this.#journal.restore(records)
+    this.#stray.push(...stray)
+    // An id is not used again as long as the journal may tell of it.
+    for (const id of [...names.keys(), ...soft.keys(), ...states.keys()])
+      this.#lastId = Math.max(this.#lastId, id)
     for (const [id, value] of names) {
       const series = this.#seriesOf(value)
-      if (!series) {
-        this.#stray.push(`n${id}`)
-        continue
-      }
-      this.#lastId = Math.max(this.#lastId, id)
-      this.#restore(id, series, hard.get(id), soft.get(id))
-      hard.delete(id)
-      soft.delete(id)
+      if (series) this.#restore(id, series, states.get(id), soft.get(id))
+      else this.#stray.push(`n${id}`)
+      if (series) soft.delete(id)
     }
-    for (const id of hard.keys()) this.#stray.push(`h${id}`)
     for (const id of soft.keys()) this.#stray.push(`s${id}`)
     this.#unreadable += this.#stray.length
   }
@@ -282,22 +272,21 @@ class RuleFilter implements Filter {
     soft: Uint8Array | undefined,
   ): void {
     const key = keyOf(series)
-    const placed = this.#rules.find(({ rule }) => matches(rule.match, series))
-    const room = placed && this.#used[placed.index]! < placed.rule.maxSeries
+    const rule = this.#ruleOf(series)
     const entry = newEntry(key, id)
-    entry.stored.name = true
-    entry.stored.hard = hard !== undefined
-    entry.stored.soft = soft !== undefined
+    entry.name = true
+    entry.soft = soft !== undefined
+    if (hard) this.#journal.join(entry, hard)
     this.#entries.set(key, entry)
-    if (placed && room) {
-      this.#used[placed.index]!++
-      entry.track = this.#trackOf(entry, series, placed)
+    if (rule?.hasRoom) {
+      rule.tracks++
+      entry.track = this.#trackOf(entry, series, rule)
       try {
         if (soft) entry.track.loadSoft(new StateReader(soft))
       } catch (error) {
         if (!(error instanceof StateProblem)) throw error
         // Learned under another rule, or damaged: it learns anew.
-        entry.track = this.#trackOf(entry, series, placed)
+        entry.track = this.#trackOf(entry, series, rule)
       }
     }
     try {
@@ -326,8 +315,17 @@ class RuleFilter implements Filter {
 }
 
 function newEntry(key: string, id: number): Entry {
-  const stored = { name: false, hard: false, soft: false }
-  return { key, id, track: undefined, touched: false, learned: false, stored }
+  return {
+    key,
+    id,
+    track: undefined,
+    touched: false,
+    learned: false,
+    name: false,
+    soft: false,
+    record: undefined,
+    size: 0,
+  }
 }
 
 /** A series' name: what two series of equal content have in common. */

@@ -3,46 +3,74 @@ import type { AdmittedReading, Series, Value } from '../../shared/reading.ts'
 /** Bytes of saved state that this version cannot make sense of: state of another version, or damage. */
 export class StateProblem extends Error {}
 
-/** Writes state. Reused from one save to the next: `take` copies what was written. */
-export class StateWriter {
-  #bytes = new Uint8Array(256)
-  #view = new DataView(this.#bytes.buffer)
-  #length = 0
+/** States are written one behind the other into chunks: bytes of their own would cost more than what is in them. */
+const chunkBytes = 65_536
 
-  /** A copy of what has been written since the last call. */
+/** Writes states, one after another. */
+export class StateWriter {
+  #bytes = new Uint8Array(chunkBytes)
+  #view = new DataView(this.#bytes.buffer)
+  /** Where the state under way begins, and where it has got to. */
+  #start = 0
+  #at = 0
+
+  /** What has been written since the last call. */
   take(): Uint8Array {
-    const bytes = this.#bytes.slice(0, this.#length)
-    this.#length = 0
+    const bytes = this.#bytes.subarray(this.#start, this.#at)
+    this.#start = this.#at
     return bytes
+  }
+
+  /** Bytes written since the last `take`. */
+  get length(): number {
+    return this.#at - this.#start
+  }
+
+  /** Takes back what was written behind a length. */
+  rewind(length: number): void {
+    this.#at = this.#start + length
+  }
+
+  /** Leaves room for the length of what follows; `closeLength` fills it in, and returns it. */
+  openLength(): number {
+    this.#reserve(4)
+    this.#at += 4
+    return this.length
+  }
+
+  closeLength(opened: number): number {
+    const length = this.length - opened
+    this.#view.setUint32(this.#start + opened - 4, length)
+    return length
   }
 
   byte(value: number): void {
     this.#reserve(1)
-    this.#bytes[this.#length++] = value
+    this.#bytes[this.#at++] = value
   }
 
   /** @param value integer, 0 ≤ value < 2^53 */
   varint(value: number): void {
     this.#reserve(8)
     while (value >= 0x80) {
-      this.#bytes[this.#length++] = (value % 0x80) | 0x80
+      this.#bytes[this.#at++] = (value % 0x80) | 0x80
       value = Math.floor(value / 0x80)
     }
-    this.#bytes[this.#length++] = value
+    this.#bytes[this.#at++] = value
   }
 
   float(value: number): void {
     this.#reserve(8)
-    this.#view.setFloat64(this.#length, value)
-    this.#length += 8
+    this.#view.setFloat64(this.#at, value)
+    this.#at += 8
   }
 
   text(value: string): void {
     const bytes = encoder.encode(value)
     this.varint(bytes.length)
     this.#reserve(bytes.length)
-    this.#bytes.set(bytes, this.#length)
-    this.#length += bytes.length
+    this.#bytes.set(bytes, this.#at)
+    this.#at += bytes.length
   }
 
   value(value: Value): void {
@@ -55,28 +83,58 @@ export class StateWriter {
     } else if (typeof value === 'bigint') {
       this.byte(value < 0n ? 2 : 3)
       this.#reserve(8)
-      this.#view.setBigUint64(this.#length, BigInt.asUintN(64, value))
-      this.#length += 8
+      this.#view.setBigUint64(this.#at, BigInt.asUintN(64, value))
+      this.#at += 8
     } else this.byte(value === null ? 4 : value ? 5 : 6)
   }
 
   /** All of a reading but its series. */
   reading({ timeMs, timeNanos, value, quality, arrival }: AdmittedReading): void {
+    const { wallMs, monotonicMs } = arrival
+    if (typeof value === 'number')
+      this.numericReading(timeMs, timeNanos, value, quality, wallMs, monotonicMs)
+    else {
+      this.#times(timeMs, timeNanos, quality, wallMs, monotonicMs)
+      this.value(value)
+    }
+  }
+
+  /** As `reading`, from its numbers alone. */
+  numericReading(
+    timeMs: number,
+    timeNanos: number,
+    value: number,
+    quality: number,
+    wallMs: number,
+    monotonicMs: number,
+  ): void {
+    this.#times(timeMs, timeNanos, quality, wallMs, monotonicMs)
+    this.byte(0)
+    this.float(value)
+  }
+
+  #times(
+    timeMs: number,
+    timeNanos: number,
+    quality: number,
+    wallMs: number,
+    monotonicMs: number,
+  ): void {
     this.float(timeMs)
     this.varint(timeNanos)
-    this.value(value)
     this.varint(quality)
-    this.float(arrival.wallMs)
-    this.float(arrival.monotonicMs)
+    this.float(wallMs)
+    this.float(monotonicMs)
   }
 
   #reserve(more: number): void {
-    const needed = this.#length + more
-    if (needed <= this.#bytes.length) return
-    const grown = new Uint8Array(Math.max(needed, this.#bytes.length * 2))
-    grown.set(this.#bytes)
-    this.#bytes = grown
-    this.#view = new DataView(grown.buffer)
+    if (this.#at + more <= this.#bytes.length) return
+    const begun = this.#bytes.subarray(this.#start, this.#at)
+    this.#bytes = new Uint8Array(Math.max(chunkBytes, 2 * (begun.length + more)))
+    this.#view = new DataView(this.#bytes.buffer)
+    this.#bytes.set(begun)
+    this.#start = 0
+    this.#at = begun.length
   }
 }
 
@@ -119,10 +177,18 @@ export class StateReader {
     return this.#view.getFloat64(this.#advance(8))
   }
 
-  text(): string {
-    const length = this.count(this.#bytes.length)
+  uint32(): number {
+    return this.#view.getUint32(this.#advance(4))
+  }
+
+  /** The next so many bytes; they stay where they are. */
+  bytes(length: number): Uint8Array {
     const start = this.#advance(length)
-    return decoder.decode(this.#bytes.subarray(start, start + length))
+    return this.#bytes.subarray(start, start + length)
+  }
+
+  text(): string {
+    return decoder.decode(this.bytes(this.count(this.#bytes.length)))
   }
 
   value(): Value {
@@ -136,14 +202,11 @@ export class StateReader {
   }
 
   reading(series: Series): AdmittedReading {
-    return {
-      series,
-      timeMs: this.float(),
-      timeNanos: this.varint(),
-      value: this.value(),
-      quality: this.varint(),
-      arrival: { wallMs: this.float(), monotonicMs: this.float() },
-    }
+    const timeMs = this.float()
+    const timeNanos = this.varint()
+    const quality = this.varint()
+    const arrival = { wallMs: this.float(), monotonicMs: this.float() }
+    return { series, timeMs, timeNanos, value: this.value(), quality, arrival }
   }
 
   get done(): boolean {

@@ -6,22 +6,16 @@ import {
   type SeriesTable,
 } from '../../shared/reading.ts'
 import { alertContent, told } from './alert.ts'
-import { Check, type CheckConfig, type FaultListener, type FaultReport } from './check.ts'
+import { Check, type FaultListener, type FaultReport } from './check.ts'
 import { Detection } from './detect/detection.ts'
 import type { Device } from './device.ts'
 import { type HardState, part, stateVersion } from './hard-state.ts'
 import type { Dress } from './reduce/reduction.ts'
 import { Thinning } from './reduce/thinning.ts'
-import type { FilterRule } from './schema.ts'
+import type { Rule } from './rule.ts'
 import { StateProblem, type StateReader, type StateWriter } from './state-bytes.ts'
 import type { Verdicts } from './verdicts.ts'
 import { aggregateReadings, Gathering } from './window/gathering.ts'
-
-/** A rule of the configuration, and its place there, which alerts tell. */
-export interface PlacedRule {
-  rule: FilterRule
-  index: number
-}
 
 /**
  * One series on its way through a rule: checked, judged by a detector, then thinned, gathered or passed.
@@ -39,7 +33,7 @@ export class Track implements FaultListener {
 
   constructor(
     series: Series,
-    { rule, index }: PlacedRule,
+    rule: Rule,
     world: {
       verdicts: Verdicts
       table: SeriesTable
@@ -51,9 +45,9 @@ export class Track implements FaultListener {
     const { check, detect, reduce, around, window } = rule
     const { verdicts, table } = world
     this.series = series
-    this.#index = index
+    this.#index = rule.index
     this.#verdicts = verdicts
-    if (check) this.#check = new Check(checkConfig(check), this)
+    if (check) this.#check = new Check(check, this)
     if (detect) this.#detection = new Detection(detect)
     if (reduce) this.#outlet = new Thinning(reduce, around, dresserOf(series, table), verdicts)
     else if (window) {
@@ -156,9 +150,10 @@ export class Track implements FaultListener {
     return this.#alerted || this.#outlet !== undefined
   }
 
-  /** Hard state; undefined when there is nothing that must survive. */
-  save(writer: StateWriter): Uint8Array | undefined {
+  /** Writes hard state; nothing when there is nothing that must survive. */
+  save(writer: StateWriter): void {
     this.#alerted = false
+    const start = writer.length
     writer.byte(stateVersion)
     this.#outlet?.save(writer)
     if (this.#check && !this.#check.quiet) {
@@ -169,24 +164,27 @@ export class Track implements FaultListener {
       writer.byte(part.alarms)
       this.#detection.save(writer)
     }
-    const bytes = writer.take()
-    return bytes.length > 1 ? bytes : undefined
+    if (writer.length === start + 1) writer.rewind(start)
   }
 
-  /** Goes on with hard state, maybe saved under another rule: what that one held and this one does not is let go. */
-  load(state: HardState): void {
+  /**
+   * Goes on with hard state, maybe saved under another rule: what that one held and this one does not is
+   * let go.
+   *
+   * @returns whether hard state has changed by it
+   */
+  load(state: HardState): boolean {
     const outlet = this.#outlet
-    let rest = state
+    const rest = { ...state }
     if (outlet instanceof Thinning && state.reduction) {
       outlet.load(state.reduction, state.alarmMs)
-      rest = { ...rest, reduction: undefined }
+      rest.reduction = undefined
     } else if (outlet instanceof Gathering && state.windows) {
-      outlet.load(state.windows, state.alarmMs)
-      rest = { ...rest, windows: undefined }
+      if (outlet.load(state.windows, state.alarmMs)) rest.windows = undefined
     }
-    letGo(rest, this.#verdicts)
     if (state.faults) this.#check?.load(state.faults)
     if (state.alarms) this.#detection?.load(state.alarms)
+    return letGo(rest, this.#verdicts)
   }
 
   /** Whether anything was learned that is worth a checkpoint. */
@@ -195,13 +193,12 @@ export class Track implements FaultListener {
   }
 
   /** Soft state: what was learned, and may be lost. */
-  saveSoft(writer: StateWriter): Uint8Array {
+  saveSoft(writer: StateWriter): void {
     writer.byte(stateVersion)
     writer.byte(this.#check ? 1 : 0)
     this.#check?.saveSoft(writer)
     writer.byte(this.#detection ? 1 : 0)
     this.#detection?.saveSoft(writer)
-    return writer.take()
   }
 
   /** @throws StateProblem when it was learned under another rule, or otherwise */
@@ -215,41 +212,22 @@ export class Track implements FaultListener {
   }
 }
 
-/** Gives up what was held for a series that no rule holds anything for: every reading goes on. */
-export function letGo(state: HardState, verdicts: Verdicts): void {
-  for (const reading of state.reduction?.held ?? []) {
+/** Lets go of what was held for a series, where nothing holds it any more. @returns whether there was any */
+export function letGo(
+  { reduction, windows, dropped, gathered }: HardState,
+  verdicts: Verdicts,
+): boolean {
+  for (const reading of reduction?.held ?? []) {
     verdicts.admitLate(reading)
     verdicts.hold(-1)
   }
-  state.windows?.close(Infinity)
-  if (state.dropped > 0) verdicts.settle(state.dropped, 'suppressed')
-  if (state.gathered > 0) verdicts.settle(state.gathered, 'absorbed')
+  windows?.close(Infinity)
+  if (dropped > 0) verdicts.settle(dropped, 'suppressed')
+  if (gathered > 0) verdicts.settle(gathered, 'absorbed')
+  return reduction !== undefined || windows !== undefined || dropped + gathered > 0
 }
 
 /** Makes a series as a reduction wants it. */
 export function dresserOf({ device, metric, unit, labels }: Series, table: SeriesTable): Dress {
   return (between, epsilon) => table.intern(device, metric, { unit, labels, between, epsilon })
-}
-
-const off = <Setting>(setting: Setting | 'off'): Setting | undefined =>
-  setting === 'off' ? undefined : setting
-
-/** How far inside a range a value counts as back, where nothing is said: a share of the range. */
-const defaultHysteresis = 0.02
-
-function checkConfig(check: NonNullable<FilterRule['check']>): CheckConfig {
-  const least = check.range?.[0] ?? -Infinity
-  const most = check.range?.[1] ?? Infinity
-  const width = most - least
-  return {
-    range: check.range && [least, most],
-    hysteresis: check.hysteresis ?? (width < Infinity ? width * defaultHysteresis : 0),
-    ratePerMs: check.rate,
-    stuckMs: check.stuck,
-    missingMs: check.missing,
-    futureMs: off(check.future),
-    backwardsMs: off(check.backwards),
-    holdMs: check.hold,
-    remindMs: check.remind,
-  }
 }

@@ -17,29 +17,25 @@ export type ProfileTuning = typeof profileTuning
  * What the time of day lets one expect, from the days before: mean and mean deviation of twelve two-hour
  * slots, in UTC. How many readings a slot holds does not matter; each day counts as one.
  *
- * State: 26 numbers, and sums over the slot that is under way.
+ * State: 38 numbers, and sums over the slot that is under way.
  */
 export class DailyProfile {
   readonly #tuning: ProfileTuning
-  readonly #mean: Float64Array
-  readonly #deviation: Float64Array
-  readonly #days: Uint16Array
+  /** Mean, mean deviation and number of days of each slot, one behind the other; then the numbers below. */
+  readonly #known: number[]
+  /** The slot under way; -1 before the first. */
   #slot = -1
-  #sum = 0
   #count = 0
-  #deviationSum = 0
   #deviationCount = 0
-  /** Mean deviation over all slots, and from how many visits. */
-  #usual = 0
+  /** Slots gone through that had a deviation. */
   #visits = 0
-  #least = Infinity
-  #most = -Infinity
 
   constructor(tuning: ProfileTuning = profileTuning) {
     this.#tuning = tuning
-    this.#mean = new Float64Array(tuning.slots)
-    this.#deviation = new Float64Array(tuning.slots)
-    this.#days = new Uint16Array(tuning.slots)
+    // A plain array: so short a typed one is mostly overhead.
+    this.#known = new Array(3 * tuning.slots + 5).fill(0)
+    this.#least = Infinity
+    this.#most = -Infinity
   }
 
   /**
@@ -54,74 +50,100 @@ export class DailyProfile {
     this.#count++
     if (value < this.#least) this.#least = value
     if (value > this.#most) this.#most = value
-    if (this.#days[slot] === 0) return 0
-    let error = value - this.#mean[slot]!
+    const known = this.#known
+    const days = known[3 * slot + 2]!
+    if (days === 0) return 0
+    let error = value - known[3 * slot]!
     if (Math.abs(error) < (this.#most - this.#least) * finest) error = 0
     this.#deviationSum += Math.abs(error)
     this.#deviationCount++
     if (this.#visits === 0) return 0
     // A slot that was calm by chance must not make small errors large: half its own, half the usual.
-    const own = this.#days[slot]! > 1 ? this.#deviation[slot]! : this.#usual
+    const own = days > 1 ? known[3 * slot + 1]! : this.#usual
     const scale = (own + this.#usual) / 2
     return scale > 0 ? error / scale : 0
   }
 
   /** Mean of the slot under way on earlier days; NaN where there was none. */
   get expected(): number {
-    return this.#slot >= 0 && this.#days[this.#slot]! > 0 ? this.#mean[this.#slot]! : Number.NaN
+    const at = 3 * this.#slot
+    return at >= 0 && this.#known[at + 2]! > 0 ? this.#known[at]! : Number.NaN
   }
 
   #enter(slot: number): void {
-    const left = this.#slot
-    const { newest, slots } = this.#tuning
-    if (left >= 0) {
-      // Days are counted only as far as they matter.
-      const days = Math.min(this.#days[left]! + 1, 65_535)
-      this.#days[left] = days
-      const mean = this.#sum / this.#count
-      if (days === 1) this.#mean[left] = mean
-      else this.#mean[left]! += Math.max(newest, 1 / days) * (mean - this.#mean[left]!)
-      if (this.#deviationCount > 0) {
-        const deviation = this.#deviationSum / this.#deviationCount
-        const visits = ++this.#visits
-        this.#deviation[left]! +=
-          Math.max(newest, 1 / (days - 1)) * (deviation - this.#deviation[left]!)
-        this.#usual += Math.max(newest / slots, 1 / visits) * (deviation - this.#usual)
-      }
-    }
+    if (this.#slot >= 0) this.#leave(3 * this.#slot)
     this.#slot = slot
-    this.#sum = this.#count = this.#deviationSum = this.#deviationCount = 0
+    this.#sum = this.#deviationSum = 0
+    this.#count = this.#deviationCount = 0
+  }
+
+  /** Takes the day that has just been into what is known of a slot. */
+  #leave(at: number): void {
+    const known = this.#known
+    const { newest, slots } = this.#tuning
+    const days = known[at + 2]! + 1
+    known[at + 2] = days
+    known[at]! += Math.max(newest, 1 / days) * (this.#sum / this.#count - known[at]!)
+    if (this.#deviationCount === 0) return
+    const deviation = this.#deviationSum / this.#deviationCount
+    const visits = ++this.#visits
+    known[at + 1]! += Math.max(newest, 1 / (days - 1)) * (deviation - known[at + 1]!)
+    this.#usual += Math.max(newest / slots, 1 / visits) * (deviation - this.#usual)
   }
 
   save(writer: StateWriter): void {
-    for (const mean of this.#mean) writer.float(mean)
-    for (const deviation of this.#deviation) writer.float(deviation)
-    for (const days of this.#days) writer.varint(days)
+    for (const number of this.#known) writer.float(number)
     writer.varint(this.#slot + 1)
-    writer.float(this.#sum)
     writer.varint(this.#count)
-    writer.float(this.#deviationSum)
     writer.varint(this.#deviationCount)
-    writer.float(this.#usual)
     writer.varint(this.#visits)
-    writer.float(this.#least)
-    writer.float(this.#most)
   }
 
   /** @throws StateProblem */
   load(reader: StateReader): void {
     const { slots } = this.#tuning
-    for (let i = 0; i < slots; i++) this.#mean[i] = reader.float()
-    for (let i = 0; i < slots; i++) this.#deviation[i] = reader.float()
-    for (let i = 0; i < slots; i++) this.#days[i] = reader.count(65_535)
+    for (let i = 0; i < this.#known.length; i++) this.#known[i] = reader.float()
     this.#slot = reader.count(slots) - 1
-    this.#sum = reader.float()
     this.#count = reader.varint()
-    this.#deviationSum = reader.float()
     this.#deviationCount = reader.varint()
-    this.#usual = reader.float()
     this.#visits = reader.varint()
-    this.#least = reader.float()
-    this.#most = reader.float()
+  }
+
+  /** Sums over the slot under way. */
+  get #sum(): number {
+    return this.#known[this.#known.length - 5]!
+  }
+  set #sum(value: number) {
+    this.#known[this.#known.length - 5] = value
+  }
+
+  get #deviationSum(): number {
+    return this.#known[this.#known.length - 4]!
+  }
+  set #deviationSum(value: number) {
+    this.#known[this.#known.length - 4] = value
+  }
+
+  /** Mean deviation over all slots. */
+  get #usual(): number {
+    return this.#known[this.#known.length - 3]!
+  }
+  set #usual(value: number) {
+    this.#known[this.#known.length - 3] = value
+  }
+
+  /** Range of the values seen. */
+  get #least(): number {
+    return this.#known[this.#known.length - 2]!
+  }
+  set #least(value: number) {
+    this.#known[this.#known.length - 2] = value
+  }
+
+  get #most(): number {
+    return this.#known[this.#known.length - 1]!
+  }
+  set #most(value: number) {
+    this.#known[this.#known.length - 1] = value
   }
 }

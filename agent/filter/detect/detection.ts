@@ -19,7 +19,7 @@ export interface DetectionConfig extends AlarmConfig {
 }
 
 /** Readings told with an alert, so that a person sees what came before. */
-const contextLength = 12
+const contextLength = 8
 
 /** A detector and its alarms, for one series. */
 export class Detection {
@@ -27,7 +27,7 @@ export class Detection {
   readonly #detector: Detector
   readonly #gate: AlarmGate
   /** Time and value of the last readings, a ring of pairs. */
-  readonly #ring = new Float64Array(2 * contextLength)
+  readonly #ring: number[] = new Array(2 * contextLength).fill(0)
   #seen = 0
 
   constructor(config: DetectionConfig, detector: Detector = detectorOf(config)) {

@@ -8,6 +8,28 @@ const centre = (cellCount - 1) / 2
 /** Cells hold 16 bits: at this count all are halved, which also forgets. */
 const capacity = 65_535
 
+/** Numbers of a histogram beside its counts, and doubles that both take. */
+const numberCount = 6
+const stride = numberCount + Math.ceil(cellCount / 4)
+
+/**
+ * Histograms share blocks of memory: with thousands of series it is fetching from memory that a reading
+ * costs, and what lies together is fetched together. An array of its own would also cost half as much again.
+ */
+class Block {
+  readonly numbers = new Float64Array(64 * stride)
+  readonly counts = new Uint16Array(this.numbers.buffer)
+  #taken = 0
+
+  /** Where the next histogram lies, in doubles; undefined when the block is full. */
+  take(): number | undefined {
+    if (this.#taken === this.numbers.length) return undefined
+    this.#taken += stride
+    return this.#taken - stride
+  }
+}
+let block = new Block()
+
 /** None of these is sharp: `npm run bench:filter` prints what it costs to move them. */
 export const noveltyTuning = {
   /** Readings up to so many cells farther out count as being like a value. */
@@ -41,26 +63,33 @@ export type NoveltyTuning = typeof noveltyTuning
  * more during the first 200 readings.
  */
 export class Novelty {
-  #cells = new Uint16Array(cellCount)
+  readonly #tuning: NoveltyTuning
+  readonly #block: Block
+  /** Where the numbers lie in the block, and the counts. */
+  readonly #numbers: number
+  readonly #cells: number
   /** Sum of the cells. */
   #count = 0
   /** Readings seen, and at how many the grid is laid anew. */
   #seen = 0
   #layAt: number
-  #least = Infinity
-  #most = -Infinity
-  /** A value's place: asinh((value − median) / scale), `middle` falls on the central cell. */
-  #median = 0
-  #scale = 0
-  #middle = 0
-  #perCell = 1
   #first: Float64Array | undefined
-  readonly #tuning: NoveltyTuning
 
   constructor(tuning: NoveltyTuning = noveltyTuning) {
     this.#tuning = tuning
     this.#layAt = tuning.warmUp
     this.#first = new Float64Array(tuning.warmUp)
+    let at = block.take()
+    if (at === undefined) {
+      block = new Block()
+      at = block.take()!
+    }
+    this.#block = block
+    this.#numbers = at
+    this.#cells = 4 * (at + numberCount)
+    this.#least = Infinity
+    this.#most = -Infinity
+    this.#perCell = 1
   }
 
   /**
@@ -75,7 +104,7 @@ export class Novelty {
     else {
       const cell = this.#cellOf(value)
       bits = this.#surprise(cell)
-      this.#cells[cell]!++
+      this.#block.counts[this.#cells + cell]!++
       this.#count++
     }
     if (value < this.#least) this.#least = value
@@ -105,25 +134,27 @@ export class Novelty {
   }
 
   #surprise(cell: number): number {
-    const cells = this.#cells
     const { tolerance, outwards, prior } = this.#tuning
-    let around = 0
-    const last = cell + tolerance < cellCount ? cell + tolerance : cellCount - 1
-    for (let i = cell > tolerance ? cell - tolerance : 0; i <= last; i++) around += cells[i]!
-    let above = 0
-    const end = cell + outwards < cellCount ? cell + outwards : cellCount - 1
-    for (let i = cell + tolerance + 1; i <= end; i++) above += cells[i]!
-    let below = 0
-    const start = cell > outwards ? cell - outwards : 0
-    for (let i = cell - tolerance - 1; i >= start; i--) below += cells[i]!
+    const around = this.#sum(cell - tolerance, cell + tolerance)
+    const above = this.#sum(cell + tolerance + 1, cell + outwards)
+    const below = this.#sum(cell - outwards, cell - tolerance - 1)
     const alike = around + Math.min(above, below)
     return Math.log2((this.#count + 1) / (alike + prior))
+  }
+
+  /** Readings in the cells from one to another, as far as there are such cells. */
+  #sum(first: number, last: number): number {
+    const { counts } = this.#block
+    const end = this.#cells + Math.min(last, cellCount - 1)
+    let sum = 0
+    for (let at = this.#cells + Math.max(first, 0); at <= end; at++) sum += counts[at]!
+    return sum
   }
 
   /** Lays the grid over what has been seen, and moves the counts onto it. */
   #lay(): void {
     this.#layAt = Math.ceil(this.#seen * this.#tuning.growth)
-    const cells = this.#cells
+    const cells = this.#all
     const { tail } = this.#tuning
     if (this.#first) {
       const sorted = this.#first.slice(0, this.#seen).sort()
@@ -180,7 +211,7 @@ export class Novelty {
 
   /** Halves all counts; extremes that are forgotten by it no longer stretch the range. */
   #forget(): void {
-    const cells = this.#cells
+    const cells = this.#all
     let count = 0
     let low = -1
     let high = -1
@@ -210,7 +241,7 @@ export class Novelty {
     writer.float(this.#perCell)
     writer.byte(this.#first ? 1 : 0)
     if (this.#first) for (let i = 0; i < this.#seen; i++) writer.float(this.#first[i]!)
-    else for (const count of this.#cells) writer.varint(count)
+    else for (const count of this.#all) writer.varint(count)
   }
 
   /** @throws StateProblem */
@@ -232,7 +263,59 @@ export class Novelty {
     }
     this.#first = undefined
     this.#count = 0
-    for (let i = 0; i < cellCount; i++) this.#count += this.#cells[i] = reader.count(capacity)
+    const cells = this.#all
+    for (let i = 0; i < cellCount; i++) {
+      cells[i] = reader.count(capacity)
+      this.#count += cells[i]!
+    }
     if (this.#count >= capacity) throw new StateProblem('too many readings')
+  }
+
+  get #all(): Uint16Array {
+    return this.#block.counts.subarray(this.#cells, this.#cells + cellCount)
+  }
+
+  /** Extremes of what was seen, and not forgotten. */
+  get #least(): number {
+    return this.#block.numbers[this.#numbers]!
+  }
+  set #least(value: number) {
+    this.#block.numbers[this.#numbers] = value
+  }
+
+  get #most(): number {
+    return this.#block.numbers[this.#numbers + 1]!
+  }
+  set #most(value: number) {
+    this.#block.numbers[this.#numbers + 1] = value
+  }
+
+  /** A value's place is asinh((value − median) / scale); `middle` falls on the central cell. */
+  get #median(): number {
+    return this.#block.numbers[this.#numbers + 2]!
+  }
+  set #median(value: number) {
+    this.#block.numbers[this.#numbers + 2] = value
+  }
+
+  get #scale(): number {
+    return this.#block.numbers[this.#numbers + 3]!
+  }
+  set #scale(value: number) {
+    this.#block.numbers[this.#numbers + 3] = value
+  }
+
+  get #middle(): number {
+    return this.#block.numbers[this.#numbers + 4]!
+  }
+  set #middle(value: number) {
+    this.#block.numbers[this.#numbers + 4] = value
+  }
+
+  get #perCell(): number {
+    return this.#block.numbers[this.#numbers + 5]!
+  }
+  set #perCell(value: number) {
+    this.#block.numbers[this.#numbers + 5] = value
   }
 }

@@ -6,6 +6,8 @@ import { Novelty, type NoveltyTuning, noveltyTuning } from './novelty.ts'
 /** This many bits score 1: the like of a value was seen once in 262,144 readings. Half of it, once in 512. */
 const mostBits = 18
 
+export const surpriseTuning = { ...noveltyTuning, ...profileTuning }
+
 /**
  * The default detector: how surprising is the value, or else its distance from what the time of day lets
  * one expect? The larger of the two counts, in bits.
@@ -18,7 +20,7 @@ export class Surprise implements Detector {
   readonly #profile: DailyProfile
   #byTimeOfDay = false
 
-  constructor(tuning: NoveltyTuning & ProfileTuning = { ...noveltyTuning, ...profileTuning }) {
+  constructor(tuning: NoveltyTuning & ProfileTuning = surpriseTuning) {
     this.#value = new Novelty(tuning)
     this.#residual = new Novelty(tuning)
     this.#profile = new DailyProfile(tuning)

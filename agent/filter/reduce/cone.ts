@@ -1,9 +1,21 @@
 import type { AdmittedReading } from '../../../shared/reading.ts'
-import { type Decisions, elapsedMs, type Segmenter } from './segment.ts'
+import type { StateWriter } from '../state-bytes.ts'
+import type { Decisions, Segmenter } from './segment.ts'
 import type { Tolerance } from './tolerance.ts'
 
 /** Readings held at most: a possible end, and those behind it. */
 const maxHeld = 33
+/** Places of the numbers of a cone; each held reading has `heldNumbers` more, from `heldFrom` on. */
+const anchorMs = 0
+const anchorNanos = 1
+const anchorValue = 2
+const newestMs = 3
+const newestNanos = 4
+const low = 5
+const high = 6
+const heldFrom = 7
+const heldNumbers = 6
+
 /** Margin for a consumer's arithmetic in float64: some steps of rounding, relative to the values. */
 const rounding = 2 ** -48
 
@@ -27,13 +39,14 @@ export class Cone implements Segmenter {
   readonly #tolerance: Tolerance
   readonly #heartbeatMs: number
   #begun = false
-  readonly #anchor = { timeMs: 0, timeNanos: 0, value: 0 }
-  readonly #newest = { timeMs: 0, timeNanos: 0 }
-  #low = -Infinity
-  #high = Infinity
-  /** The possible end first. */
-  readonly #held: (AdmittedReading | undefined)[] = new Array(maxHeld).fill(undefined)
+  /** The possible end first. Slots behind `#count` are undefined, so that nothing is kept alive. */
+  readonly #held: (AdmittedReading | undefined)[] = [undefined, undefined, undefined, undefined]
   #count = 0
+  /**
+   * All that a reading is compared with, and what of the held ones is saved, in one piece: with thousands
+   * of series it is fetching from memory that a reading costs, and readings lie all over it.
+   */
+  readonly #numbers: number[] = [0, 0, 0, 0, 0, -Infinity, Infinity]
 
   /** @param heartbeatMs longest time between two kept readings while readings come; Infinity for any */
   constructor(tolerance: Tolerance, heartbeatMs: number) {
@@ -46,7 +59,7 @@ export class Cone implements Segmenter {
   }
 
   get oldest(): AdmittedReading | undefined {
-    return this.#count > 0 ? this.#held[0] : undefined
+    return this.#held[0]
   }
 
   begin(reading: AdmittedReading): void {
@@ -56,7 +69,7 @@ export class Cone implements Segmenter {
 
   take(reading: AdmittedReading, whole: boolean, out: Decisions): void {
     if (this.#begun) {
-      const stepMs = elapsedMs(this.#newest, reading)
+      const stepMs = this.#elapsedMs(newestMs, reading)
       if (stepMs > 0 && stepMs <= this.#heartbeatMs) {
         this.#follow(reading)
         this.#place(reading, whole, out)
@@ -71,12 +84,13 @@ export class Cone implements Segmenter {
   advance(out: Decisions): void {
     const count = this.#count
     const end = this.#held[0]
-    if (count === 0 || !end) return
+    if (!end) return
     out.keep(end, true)
+    this.#open(end)
     // In place: what is placed anew never overtakes what is still to come.
     this.#count = 0
-    this.#open(end)
     for (let i = 1; i < count; i++) this.#place(this.#held[i]!, false, out)
+    for (let i = this.#count; i < count; i++) this.#held[i] = undefined
   }
 
   release(out: Decisions): void {
@@ -85,28 +99,40 @@ export class Cone implements Segmenter {
   }
 
   spill(out: Decisions): void {
-    const count = this.#count
+    for (let i = 0; i < this.#count; i++) {
+      const reading = this.#held[i]!
+      out.keep(reading, true)
+      this.#held[i] = undefined
+      this.begin(reading)
+    }
     this.#count = 0
-    for (let i = 0; i < count; i++) out.keep(this.#held[i]!, true)
-    if (count > 0) this.begin(this.#held[count - 1]!)
   }
 
-  eachHeld(visit: (reading: AdmittedReading) => void): void {
-    for (let i = 0; i < this.#count; i++) visit(this.#held[i]!)
+  saveHeld(writer: StateWriter): void {
+    const numbers = this.#numbers
+    for (let i = 0, at = heldFrom; i < this.#count; i++, at += heldNumbers)
+      writer.numericReading(
+        numbers[at]!,
+        numbers[at + 1]!,
+        numbers[at + 2]!,
+        numbers[at + 3]!,
+        numbers[at + 4]!,
+        numbers[at + 5]!,
+      )
   }
 
   #place(reading: AdmittedReading, whole: boolean, out: Decisions): void {
-    const anchor = this.#anchor
+    const numbers = this.#numbers
     const value = reading.value as number
     for (;;) {
-      const sinceMs = elapsedMs(anchor, reading)
-      const rise = value - anchor.value
+      const origin = numbers[anchorValue]!
+      const sinceMs = this.#elapsedMs(anchorMs, reading)
+      const rise = value - origin
       const slope = rise / sinceMs
       const near = sinceMs <= this.#heartbeatMs
-      const fits = near && slope >= this.#low && slope <= this.#high
+      const fits = near && slope >= numbers[low]! && slope <= numbers[high]!
       if (fits) {
-        for (let i = 0; i < this.#count; i++) out.drop(this.#held[i]!, i === 0)
-        this.#count = 0
+        this.#drop(out)
         if (whole) {
           out.keep(reading, false)
           this.begin(reading)
@@ -115,13 +141,13 @@ export class Cone implements Segmenter {
       }
       if (fits || (near && !whole && this.#count < maxHeld)) {
         const { epsilon } = this.#tolerance
-        const error = epsilon - (Math.abs(anchor.value) + Math.abs(value) + epsilon) * rounding
-        const low = Math.max(this.#low, (rise - error) / sinceMs)
-        const high = Math.min(this.#high, (rise + error) / sinceMs)
-        if (fits || low <= high) {
-          this.#low = low
-          this.#high = high
-          this.#held[this.#count++] = reading
+        const error = epsilon - (Math.abs(origin) + Math.abs(value) + epsilon) * rounding
+        const lowest = Math.max(numbers[low]!, (rise - error) / sinceMs)
+        const highest = Math.min(numbers[high]!, (rise + error) / sinceMs)
+        if (fits || lowest <= highest) {
+          numbers[low] = lowest
+          numbers[high] = highest
+          this.#hold(reading, value)
           return
         }
       }
@@ -130,19 +156,50 @@ export class Cone implements Segmenter {
     }
   }
 
+  #hold(reading: AdmittedReading, value: number): void {
+    const { timeMs, timeNanos, quality, arrival } = reading
+    const numbers = this.#numbers
+    const at = heldFrom + heldNumbers * this.#count
+    numbers[at] = timeMs
+    numbers[at + 1] = timeNanos
+    numbers[at + 2] = value
+    numbers[at + 3] = quality
+    numbers[at + 4] = arrival.wallMs
+    numbers[at + 5] = arrival.monotonicMs
+    this.#held[this.#count++] = reading
+  }
+
+  /** The segment goes on to a newer end: what was held is as good as on the line. */
+  #drop(out: Decisions): void {
+    for (let i = 0; i < this.#count; i++) {
+      const reading = this.#held[i]!
+      this.#held[i] = undefined
+      out.drop(reading, i === 0)
+    }
+    this.#count = 0
+  }
+
   #open(reading: AdmittedReading): void {
-    const anchor = this.#anchor
+    const numbers = this.#numbers
+    numbers[anchorMs] = reading.timeMs
+    numbers[anchorNanos] = reading.timeNanos
+    numbers[anchorValue] = reading.value as number
+    numbers[low] = -Infinity
+    numbers[high] = Infinity
     this.#begun = true
-    anchor.timeMs = reading.timeMs
-    anchor.timeNanos = reading.timeNanos
-    anchor.value = reading.value as number
-    this.#low = -Infinity
-    this.#high = Infinity
     this.#tolerance.renew()
   }
 
   #follow(reading: AdmittedReading): void {
-    this.#newest.timeMs = reading.timeMs
-    this.#newest.timeNanos = reading.timeNanos
+    this.#numbers[newestMs] = reading.timeMs
+    this.#numbers[newestNanos] = reading.timeNanos
+  }
+
+  /** Time since that of the anchor or of the newest reading, ms; exact to the nanosecond within a hundred days. */
+  #elapsedMs(
+    since: typeof anchorMs | typeof newestMs,
+    { timeMs, timeNanos }: AdmittedReading,
+  ): number {
+    return timeMs - this.#numbers[since]! + (timeNanos - this.#numbers[since + 1]!) / 1e6
   }
 }

@@ -1,5 +1,6 @@
-import type { AdmittedReading, Value } from '../../../shared/reading.ts'
-import { type Decisions, elapsedMs, type Segmenter } from './segment.ts'
+import type { AdmittedReading } from '../../../shared/reading.ts'
+import type { StateWriter } from '../state-bytes.ts'
+import type { Decisions, Segmenter } from './segment.ts'
 import type { Tolerance } from './tolerance.ts'
 
 /**
@@ -14,10 +15,10 @@ import type { Tolerance } from './tolerance.ts'
 export class Hold implements Segmenter {
   readonly #tolerance: Tolerance
   readonly #heartbeatMs: number
-  #begun = false
-  #value: Value = null
-  readonly #kept = { timeMs: 0, timeNanos: 0 }
-  readonly #newest = { timeMs: 0, timeNanos: 0 }
+  /** The last kept reading; undefined before the first. */
+  #kept: AdmittedReading | undefined
+  /** The last reading taken. */
+  #newest: AdmittedReading | undefined
   #held: AdmittedReading | undefined
 
   /** @param heartbeatMs Infinity for none */
@@ -35,14 +36,12 @@ export class Hold implements Segmenter {
   }
 
   begin(reading: AdmittedReading): void {
-    this.#begun = true
-    this.#value = reading.value
-    this.#kept.timeMs = this.#newest.timeMs = reading.timeMs
-    this.#kept.timeNanos = this.#newest.timeNanos = reading.timeNanos
+    this.#kept = reading
+    this.#newest = reading
   }
 
   take(reading: AdmittedReading, whole: boolean, out: Decisions): void {
-    if (!this.#begun) {
+    if (!this.#kept || !this.#newest) {
       this.#keep(reading, false, out)
       return
     }
@@ -51,12 +50,11 @@ export class Hold implements Segmenter {
     const held = this.#held
     this.#held = undefined
     if (held) out.drop(held, true)
-    if (whole || stepMs < 0 || stepMs > this.#heartbeatMs || !this.#stands(reading.value)) {
+    if (whole || stepMs < 0 || stepMs > this.#heartbeatMs || !this.#stands(this.#kept, reading)) {
       this.#keep(reading, false, out)
       return
     }
-    this.#newest.timeMs = reading.timeMs
-    this.#newest.timeNanos = reading.timeNanos
+    this.#newest = reading
     if (this.#heartbeatMs < Infinity) this.#held = reading
     else out.drop(reading, true)
   }
@@ -70,15 +68,15 @@ export class Hold implements Segmenter {
 
   release(out: Decisions): void {
     this.advance(out)
-    this.#begun = false
+    this.#kept = undefined
   }
 
   spill(out: Decisions): void {
     this.advance(out)
   }
 
-  eachHeld(visit: (reading: AdmittedReading) => void): void {
-    if (this.#held) visit(this.#held)
+  saveHeld(writer: StateWriter): void {
+    if (this.#held) writer.reading(this.#held)
   }
 
   #keep(reading: AdmittedReading, held: boolean, out: Decisions): void {
@@ -88,12 +86,14 @@ export class Hold implements Segmenter {
     this.begin(reading)
   }
 
-  #stands(value: Value): boolean {
-    const kept = this.#value
-    if (typeof value === 'number' && typeof kept === 'number') {
-      const apart = Math.abs(value - kept)
-      return apart <= this.#tolerance.epsilon || Object.is(value, kept)
-    }
-    return value === kept
+  /** Whether a kept value stands in for another reading's. */
+  #stands({ value: kept }: AdmittedReading, { value }: AdmittedReading): boolean {
+    if (typeof value !== 'number' || typeof kept !== 'number') return value === kept
+    return Math.abs(value - kept) <= this.#tolerance.epsilon || Object.is(value, kept)
   }
+}
+
+/** Time from one reading to another, ms; exact to the nanosecond within a hundred days. */
+function elapsedMs(from: AdmittedReading, to: AdmittedReading): number {
+  return to.timeMs - from.timeMs + (to.timeNanos - from.timeNanos) / 1e6
 }

@@ -30,8 +30,10 @@ export class Reduction {
   readonly #config: ReductionConfig
   readonly #dress: Dress
   readonly #tolerance: Tolerance
+  /** Takes finite numbers. */
   readonly #numbers: Segmenter
-  readonly #others: Segmenter
+  /** Takes all else; made when it is needed, as it hardly ever is. */
+  #others: Segmenter | undefined
   /** The one that took the last reading; the other one holds nothing. */
   #active: Segmenter
   #quality = -1
@@ -50,7 +52,6 @@ export class Reduction {
       method === 'linear'
         ? new Cone(this.#tolerance, heartbeatMs)
         : new Hold(this.#tolerance, heartbeatMs)
-    this.#others = new Hold(new Tolerance({ absolute: 0 }), heartbeatMs)
     this.#active = this.#numbers
   }
 
@@ -98,7 +99,7 @@ export class Reduction {
   dress(reading: AdmittedReading): void {
     // One that ends a segment of before the start is dressed already, with the bound of that time.
     if (reading.series.between !== 'raw') return
-    if (this.#segmenterOf(reading) === this.#others) {
+    if (this.#segmenterOf(reading) !== this.#numbers) {
       this.#forOthers ??= this.#dress('hold', 0)
       reading.series = this.#forOthers
       return
@@ -124,7 +125,9 @@ export class Reduction {
   }
 
   #segmenterOf({ value }: AdmittedReading): Segmenter {
-    return typeof value === 'number' && Number.isFinite(value) ? this.#numbers : this.#others
+    if (typeof value === 'number' && Number.isFinite(value)) return this.#numbers
+    this.#others ??= new Hold(new Tolerance({ absolute: 0 }), this.#config.heartbeatMs)
+    return this.#others
   }
 
   /** Goes on with what was held: the oldest is kept, so that every start begins with a kept reading. */
@@ -159,7 +162,7 @@ export class Reduction {
     writer.float(most)
     writer.varint(this.held)
     for (const reading of this.#restored) writer.reading(reading)
-    this.#active.eachHeld((reading) => writer.reading(reading))
+    this.#active.saveHeld(writer)
   }
 
   /** Begins with what a reduction of this series had saved, maybe under another rule. */

@@ -1,4 +1,5 @@
 import type { AdmittedReading } from '../../../shared/reading.ts'
+import type { StateWriter } from '../state-bytes.ts'
 
 /** Where decisions about readings go, in the order in which they fall. */
 export interface Decisions {
@@ -29,14 +30,6 @@ export interface Segmenter {
   release(out: Decisions): void
   /** Keeps everything held; the next segment begins with the newest. */
   spill(out: Decisions): void
-  /** Calls back with each held reading, oldest first. */
-  eachHeld(visit: (reading: AdmittedReading) => void): void
-}
-
-/** Time from one reading to another, ms; exact to the nanosecond for less than a hundred days. */
-export function elapsedMs(
-  from: { timeMs: number; timeNanos: number },
-  to: { timeMs: number; timeNanos: number },
-): number {
-  return to.timeMs - from.timeMs + (to.timeNanos - from.timeNanos) / 1e6
+  /** Writes the held readings, oldest first. */
+  saveHeld(writer: StateWriter): void
 }

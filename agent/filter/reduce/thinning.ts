@@ -5,7 +5,7 @@ import type { Outlet } from '../outlet.ts'
 import type { FilterRule } from '../schema.ts'
 import type { StateWriter } from '../state-bytes.ts'
 import type { Verdicts } from '../verdicts.ts'
-import { type Dress, Reduction, type SavedReduction } from './reduction.ts'
+import { type Dress, Reduction, type ReductionConfig, type SavedReduction } from './reduction.ts'
 import type { Decisions } from './segment.ts'
 
 /**
@@ -18,42 +18,38 @@ import type { Decisions } from './segment.ts'
 export class Thinning implements Outlet, Decisions {
   readonly #verdicts: Verdicts
   readonly #reduction: Reduction
-  readonly #around: Around
+  readonly #around: Around | undefined
   /** Whether what is held goes on whole when there is an alarm. */
   readonly #spills: boolean
   readonly #heartbeatMs: number
   #arrivedMs = Infinity
 
   constructor(
-    { method, error, heartbeat, maxDelay }: NonNullable<FilterRule['reduce']>,
+    config: ReductionConfig,
     around: FilterRule['around'],
     dress: Dress,
     verdicts: Verdicts,
   ) {
     this.#verdicts = verdicts
-    this.#heartbeatMs = heartbeat ?? Infinity
-    const maxDelayMs = maxDelay ?? Infinity
-    this.#reduction = new Reduction(
-      { method, error, heartbeatMs: this.#heartbeatMs, maxDelayMs },
-      dress,
-    )
-    this.#around = new Around(around, (reading) => verdicts.suppress(reading))
+    this.#heartbeatMs = config.heartbeatMs
+    this.#reduction = new Reduction(config, dress)
+    if (around) this.#around = new Around(around, (reading) => verdicts.suppress(reading))
     this.#spills = around !== undefined && around.before > 0
   }
 
   get held(): number {
-    return this.#reduction.held + this.#around.held
+    return this.#reduction.held + (this.#around?.held ?? 0)
   }
 
   take(reading: AdmittedReading, alarmed: boolean): void {
     const { timeMs } = reading
     this.#arrivedMs = reading.arrival.monotonicMs
-    this.#around.pass(timeMs)
+    this.#around?.pass(timeMs)
     if (!alarmed) {
-      this.#reduction.take(reading, this.#around.wants(timeMs), this)
+      this.#reduction.take(reading, this.#around?.wants(timeMs) ?? false, this)
       return
     }
-    this.#around.alarm(timeMs, (dropped) => this.keep(dropped, true))
+    this.#around?.alarm(timeMs, (dropped) => this.keep(dropped, true))
     if (this.#spills) this.#reduction.spill(this)
     else this.#reduction.release(this)
     this.#reduction.dress(reading)
@@ -70,7 +66,7 @@ export class Thinning implements Outlet, Decisions {
 
   release(): void {
     this.#reduction.release(this)
-    this.#around.release()
+    this.#around?.release()
   }
 
   keep(reading: AdmittedReading, held: boolean): void {
@@ -80,7 +76,7 @@ export class Thinning implements Outlet, Decisions {
   }
 
   drop(reading: AdmittedReading, node: boolean): void {
-    if (!this.#around.hold(reading, node)) this.#verdicts.suppress(reading)
+    if (!this.#around?.hold(reading, node)) this.#verdicts.suppress(reading)
   }
 
   save(writer: StateWriter): void {
@@ -88,11 +84,11 @@ export class Thinning implements Outlet, Decisions {
       writer.byte(part.reduction)
       this.#reduction.save(writer)
     }
-    this.#around.save(writer, part.dropped)
+    this.#around?.save(writer, part.dropped)
   }
 
   load(saved: SavedReduction, alarmMs: number | undefined): void {
     this.#reduction.load(saved)
-    this.#around.load(alarmMs)
+    this.#around?.load(alarmMs)
   }
 }

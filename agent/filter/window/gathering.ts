@@ -12,7 +12,7 @@ import type { Outlet } from '../outlet.ts'
 import type { FilterRule } from '../schema.ts'
 import type { StateWriter } from '../state-bytes.ts'
 import type { Verdicts } from '../verdicts.ts'
-import { type WindowListener, Windows } from './windows.ts'
+import { type WindowConfig, type WindowListener, Windows } from './windows.ts'
 
 /**
  * Gathers the numbers of one series into windows; everything else passes, and so does a reading that comes
@@ -21,12 +21,12 @@ import { type WindowListener, Windows } from './windows.ts'
 export class Gathering implements Outlet, Windowed {
   readonly #verdicts: Verdicts
   readonly #device: Device
-  readonly #around: Around
+  readonly #around: Around | undefined
   readonly #touch: () => void
   #windows: Windows
 
   constructor(
-    { every, size, lateness, emit }: NonNullable<FilterRule['window']>,
+    config: WindowConfig,
     around: FilterRule['around'],
     device: Device,
     listener: WindowListener,
@@ -36,14 +36,13 @@ export class Gathering implements Outlet, Windowed {
     this.#verdicts = verdicts
     this.#touch = touch
     this.#device = device
-    const config = { everyMs: every, sizeMs: size ?? every, latenessMs: lateness, emit }
     this.#windows = new Windows(config, listener)
-    this.#around = new Around(around, (reading) => verdicts.absorb(reading))
+    if (around) this.#around = new Around(around, (reading) => verdicts.absorb(reading))
     device.join(this)
   }
 
   get held(): number {
-    return this.#around.held
+    return this.#around?.held ?? 0
   }
 
   get dueMs(): number {
@@ -63,8 +62,8 @@ export class Gathering implements Outlet, Windowed {
   take(reading: AdmittedReading, alarmed: boolean): void {
     const { value, timeMs, quality, arrival } = reading
     const verdicts = this.#verdicts
-    this.#around.pass(timeMs)
-    if (alarmed) this.#around.alarm(timeMs, (gathered) => verdicts.admitLate(gathered))
+    this.#around?.pass(timeMs)
+    if (alarmed) this.#around?.alarm(timeMs, (gathered) => verdicts.admitLate(gathered))
     const lane = alarmed ? 'urgent' : 'bulk'
     if (typeof value !== 'number' || !Number.isFinite(value)) {
       verdicts.admit(reading, lane)
@@ -75,8 +74,8 @@ export class Gathering implements Outlet, Windowed {
       reading.quality |= Quality.late
       verdicts.late++
       verdicts.admit(reading, lane)
-    } else if (alarmed || this.#around.wants(timeMs)) verdicts.admit(reading, lane)
-    else if (!this.#around.hold(reading, true)) verdicts.absorb(reading)
+    } else if (alarmed || this.#around?.wants(timeMs)) verdicts.admit(reading, lane)
+    else if (!this.#around?.hold(reading, true)) verdicts.absorb(reading)
     // A clock that is ahead must not close the windows of its neighbours.
     const tellsMs = quality & Quality.timeInFuture ? -Infinity : timeMs
     const dueMs = this.#windows.open > openBefore ? this.dueMs : Infinity
@@ -86,21 +85,22 @@ export class Gathering implements Outlet, Windowed {
   tick(_now: Arrival): void {}
 
   release(): void {
-    this.#around.release()
+    this.#around?.release()
   }
 
   save(writer: StateWriter): void {
     writer.byte(part.windows)
     this.#windows.save(writer)
-    this.#around.save(writer, part.gathered)
+    this.#around?.save(writer, part.gathered)
   }
 
-  /** Goes on with windows that were open; where they are configured otherwise by now, they close first. */
-  load(saved: Windows, alarmMs: number | undefined): void {
-    this.#around.load(alarmMs)
-    if (saved.fits(this.#windows.config)) this.#windows = saved
-    else saved.close(Infinity)
+  /** Goes on with windows that were open. @returns false when they are configured otherwise by now */
+  load(saved: Windows, alarmMs: number | undefined): boolean {
+    this.#around?.load(alarmMs)
+    if (!saved.fits(this.#windows.config)) return false
+    this.#windows = saved
     this.#device.see(saved.closedMs, this.dueMs, Infinity)
+    return true
   }
 }
 
