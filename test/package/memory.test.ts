@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
 import { setTimeout as pause } from 'node:timers/promises'
-import { Mosquitto } from '../support/mosquitto.ts'
+import { keepsQueue, Mosquitto } from '../support/mosquitto.ts'
 import { Cloud, Gateway } from '../support/plant.ts'
 import { temporaryDirectory } from '../support/temporary.ts'
 import { executable } from './support/built.ts'
@@ -13,7 +13,7 @@ const perSecond = 2_000
 const command = [executable('agent')]
 
 async function plant(t: TestContext) {
-  const broker = await Mosquitto.start(t, { lines: ['max_queued_messages 0'] })
+  const broker = await Mosquitto.start(t, { lines: keepsQueue })
   if (!broker) return undefined
   const cloud = await Cloud.make(t, { directory: await temporaryDirectory(t) })
   await cloud.start()

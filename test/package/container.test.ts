@@ -1,0 +1,227 @@
+import assert from 'node:assert/strict'
+import { existsSync, statSync } from 'node:fs'
+import { type TestContext, test } from 'node:test'
+import { stringify } from 'yaml'
+import type { AgentStatus } from '../../agent/agent.ts'
+import { keepsQueue, Mosquitto } from '../support/mosquitto.ts'
+import { Cloud } from '../support/plant.ts'
+import { poll } from '../support/poll.ts'
+import { Sensor } from '../support/sensor.ts'
+import { temporaryDirectory } from '../support/temporary.ts'
+import { built, version } from './support/built.ts'
+import { Machine } from './support/machine.ts'
+import { newerPackage } from './support/newer.ts'
+
+const unit = 'headgate-agent'
+const data = '/var/lib/headgate/agent'
+const config = '/etc/headgate/agent.yaml'
+
+const machineName = process.arch === 'arm64' ? 'arm64' : 'amd64'
+
+/** A gateway with the package on it; the broker and the collector stand outside. */
+class PackagedGateway {
+  readonly machine: Machine
+
+  constructor(machine: Machine) {
+    this.machine = machine
+  }
+
+  async configure(broker: string, collector: string): Promise<void> {
+    const retry = { base: '50ms', max: '250ms' }
+    await this.machine.write(
+      config,
+      stringify({
+        agent: 'gw-001',
+        data,
+        source: { url: broker, retry: { ...retry } },
+        decode: [{ topic: 'sensors/{device}/{metric}', format: 'json' }],
+        uplink: { url: collector, retry: { ...retry } },
+      }),
+    )
+  }
+
+  property(name: string): Promise<string> {
+    return this.machine.ask('systemctl', 'show', '--property', name, '--value', unit)
+  }
+
+  async journal(): Promise<string> {
+    return this.machine.ask('journalctl', '--unit', unit, '--output', 'cat', '--no-pager')
+  }
+
+  async status(): Promise<AgentStatus | undefined> {
+    const { code, stdout } = await this.machine.run('headgate-agent', 'status', '--json')
+    return code === 0 ? JSON.parse(stdout) : undefined
+  }
+
+  until(satisfies: (status: AgentStatus) => boolean, what: string): Promise<AgentStatus> {
+    return poll(
+      async () => {
+        const status = await this.status()
+        return status && satisfies(status) && status
+      },
+      what,
+      60_000,
+    )
+  }
+
+  subscribed(): Promise<AgentStatus> {
+    return this.until(({ source }) => source.subscribed.length > 0, 'the agent has subscribed')
+  }
+
+  /** Everything that was published is in the log, once. */
+  async delivered(sensor: Sensor, cloud: Cloud): Promise<void> {
+    const all = Array.from({ length: sensor.published }, (_, index) => index + 1)
+    await poll(
+      async () => {
+        await this.machine.run('headgate-agent', 'flush')
+        const status = await this.status()
+        const { received = 0, deduplicated = 0, buffered = 1 } = status?.ledger ?? {}
+        return received - deduplicated >= all.length && buffered === 0
+      },
+      `${all.length} readings are delivered`,
+      60_000,
+    )
+    const values = (await cloud.readings()).map(({ value }) => Number(value))
+    assert.deepEqual(
+      values.sort((a, b) => a - b),
+      all,
+    )
+  }
+}
+
+test('the life of a package on a Debian machine', { timeout: 900_000 }, async (t: TestContext) => {
+  const machine = await Machine.boot(t)
+  if (!machine) return
+  const broker = await Mosquitto.start(t, { lines: keepsQueue })
+  if (!broker) return
+  const cloud = await Cloud.make(t, { directory: await temporaryDirectory(t) })
+  await cloud.start()
+  const gateway = new PackagedGateway(machine)
+  const sensor = new Sensor(broker.url)
+  const present = built(`headgate-agent_${version}_${machineName}.deb`)
+  const newer = newerPackage(t)
+
+  let broken = false
+  const step = (name: string, work: () => Promise<void>) =>
+    t.test(name, async (t) => {
+      if (broken) return t.skip('a step before it failed')
+      broken = true
+      try {
+        await work()
+      } catch (error) {
+        t.diagnostic(await gateway.journal())
+        throw error
+      }
+      broken = false
+    })
+
+  await step('installed, it starts nothing, and says what to do', async () => {
+    const { code, stdout } = await machine.install(present)
+    assert.equal(code, 0)
+    assert.match(stdout, /edit \/etc\/headgate\/agent\.yaml, then: systemctl enable --now/)
+    assert.equal(await gateway.property('ActiveState'), 'inactive')
+    assert.equal(await gateway.property('UnitFileState'), 'disabled')
+    const { mode } = statSync(machine.path(config))
+    assert.equal(mode & 0o777, 0o640, 'the configuration may hold passwords')
+    assert.match(await machine.ask('headgate-agent', 'check'), /good/)
+  })
+
+  await step('configured and started, it brings readings', async () => {
+    await gateway.configure(broker.url, cloud.url)
+    await machine.ask('systemctl', 'enable', '--now', unit)
+    await gateway.subscribed()
+    await sensor.publish(200)
+    await gateway.delivered(sensor, cloud)
+    const pid = await gateway.property('MainPID')
+    const seen = await machine.read(`/proc/${pid}/status`)
+    assert.match(seen, /^CapEff:\t0{16}$/m)
+    assert.match(seen, /^NoNewPrivs:\t1$/m)
+    assert.doesNotMatch(seen, /^Uid:\t0\t/m)
+  })
+
+  await step('killed, it comes back and has lost nothing', async () => {
+    const publishing = sensor.publish(600, 200)
+    const restarts = Number(await gateway.property('NRestarts'))
+    await machine.ask('systemctl', 'kill', '--signal=KILL', '--kill-who=main', unit)
+    await poll(
+      async () => Number(await gateway.property('NRestarts')) > restarts,
+      'systemd starts it again',
+    )
+    await gateway.subscribed()
+    await publishing
+    await gateway.delivered(sensor, cloud)
+  })
+
+  await step('stuck, it is ended and comes back', async () => {
+    await machine.ask('mkdir', '-p', `/run/systemd/system/${unit}.service.d`)
+    await machine.write(
+      `/run/systemd/system/${unit}.service.d/impatient.conf`,
+      '[Service]\nWatchdogSec=2s\nTimeoutAbortSec=1s\n',
+    )
+    await machine.ask('systemctl', 'daemon-reload')
+    await machine.ask('systemctl', 'restart', unit)
+    const pid = await gateway.property('MainPID')
+    await machine.ask('systemctl', 'kill', '--signal=STOP', '--kill-who=main', unit)
+    await poll(async () => {
+      const now = await gateway.property('MainPID')
+      return now !== pid && now !== '0'
+    }, 'systemd has ended it and started it again')
+    assert.match(await gateway.journal(), /Watchdog timeout/)
+    await machine.ask('rm', '-r', `/run/systemd/system/${unit}.service.d`)
+    await machine.ask('systemctl', 'daemon-reload')
+    await machine.ask('systemctl', 'restart', unit)
+    await gateway.subscribed()
+  })
+
+  await step('a newer package takes the outbox over, and loses nothing', async () => {
+    await cloud.kill()
+    await sensor.publish(300)
+    await gateway.until(({ ledger }) => ledger.buffered >= 300, 'the outbox holds them')
+    const publishing = sensor.publish(300, 100)
+    const { code, stderr } = await machine.install(newer)
+    assert.equal(code, 0, stderr)
+    await publishing
+    assert.equal(await gateway.property('ActiveState'), 'active')
+    assert.match(await machine.ask('headgate-agent', 'version'), /99\.0\.0/)
+    assert.match(await machine.read(config), /gw-001/, 'the configuration is as it was')
+    await cloud.start()
+    await gateway.delivered(sensor, cloud)
+  })
+
+  await step('an older package refuses what the newer one wrote, in words', async () => {
+    await cloud.kill()
+    await sensor.publish(50)
+    await gateway.until(({ ledger }) => ledger.buffered >= 50, 'the outbox holds them')
+    const { stderr } = await machine.install(present)
+    assert.match(stderr, /the outbox has format 2, this version reads up to 1/)
+    assert.match(await machine.ask('headgate-agent', 'version'), new RegExp(` ${version} `))
+    assert.notEqual(await gateway.property('ActiveState'), 'active')
+    const { code } = await machine.install(newer)
+    assert.equal(code, 0)
+    await machine.run('systemctl', 'restart', unit)
+    await cloud.start()
+    await gateway.delivered(sensor, cloud)
+  })
+
+  await step('removed, it leaves what it gathered; purged, nothing', async () => {
+    await cloud.kill()
+    await sensor.publish(10)
+    await gateway.until(({ ledger }) => ledger.buffered >= 10, 'the outbox holds them')
+    await machine.ask('dpkg', '--remove', unit)
+    assert.ok(!existsSync(machine.path('/usr/bin/headgate-agent')))
+    assert.ok(existsSync(machine.path(`${data}/outbox/CURRENT`)))
+    assert.match(await machine.read(config), /gw-001/)
+
+    assert.equal((await machine.install(newer)).code, 0)
+    assert.equal(await gateway.property('ActiveState'), 'inactive')
+    await machine.ask('systemctl', 'enable', '--now', unit)
+    await cloud.start()
+    await gateway.delivered(sensor, cloud)
+
+    await machine.ask('dpkg', '--purge', unit)
+    for (const gone of ['/var/lib/headgate', '/etc/headgate', '/usr/lib/headgate-agent'])
+      assert.ok(!existsSync(machine.path(gone)), `${gone} is gone`)
+    assert.equal((await machine.run('getent', 'passwd', unit)).code, 2, 'its user is gone')
+    assert.equal(await gateway.property('LoadState'), 'not-found')
+  })
+})

@@ -1,0 +1,42 @@
+import { execFileSync } from 'node:child_process'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import type { TestContext } from 'node:test'
+import { root } from '../../../shared/package/paths.ts'
+import { cleanUp } from '../../support/clean-up.ts'
+import { build, dist, version } from './built.ts'
+
+/** What the next version might be: its number, and a store of format 2, which holds one thing more. */
+const edits: [file: string, from: string, to: string][] = [
+  ['package.json', `"version": "${version}"`, '"version": "99.0.0"'],
+  ['agent/outbox/format.ts', 'storeFormat = 1', 'storeFormat = 2'],
+  [
+    'agent/outbox/format.ts',
+    'Migration>> = {}',
+    `Migration>> = {
+      1: (store) => store.write([{ key: Uint8Array.of(0x7a), value: Uint8Array.of(2) }], { sync: true }),
+    }`,
+  ],
+]
+
+/** Builds the package of a version that does not exist yet. */
+export function newerPackage(t: TestContext): string {
+  // Beside what is built, since files are only linked there.
+  const tree = mkdtempSync(join(dist, '.newer-'))
+  cleanUp(t, () => rmSync(tree, { recursive: true, force: true }))
+  const parts = ['agent', 'shared', 'docs', 'node_modules', 'package.json', 'package-lock.json']
+  execFileSync('cp', ['-al', ...[...parts, 'LICENSE'].map((part) => join(root, part)), tree])
+  for (const [file, from, to] of edits) {
+    const path = join(tree, file)
+    const text = readFileSync(path, 'utf8')
+    if (!text.includes(from)) throw new Error(`${file} no longer says ${from}`)
+    rmSync(path) // The link, so that the original stays.
+    writeFileSync(path, text.replace(from, to))
+  }
+  const out = join(tree, 'dist')
+  build('agent', ['--target', process.arch, '--level', '0', '--out', out], {
+    tree,
+    env: { SOURCE_DATE_EPOCH: '1767225600' },
+  })
+  return join(out, `headgate-agent_99.0.0_${process.arch === 'arm64' ? 'arm64' : 'amd64'}.deb`)
+}
