@@ -1,5 +1,6 @@
 import type { Command } from 'commander'
 import { stopSignal } from '../shared/command.ts'
+import { reportToSystemd } from '../shared/systemd.ts'
 import { registerLog } from './log-command.ts'
 
 /** Adds `headgate collector …` or `headgate log …`. */
@@ -43,6 +44,7 @@ async function run(file: string): Promise<void> {
     logger.warn('auth is open: every program on this machine may send to this log and read it')
   await using collector = await Collector.open(config, logger)
   logger.info({ url: collector.url, data: config.data }, 'listening')
+  using _service = reportToSystemd(logger)
   await new Promise((resolve) => {
     if (signal.aborted) resolve(undefined)
     signal.addEventListener('abort', resolve, { once: true })

@@ -17,6 +17,7 @@ The agent runs on a gateway. It takes readings from an MQTT broker, keeps
 them on disk from the moment it acknowledges them, and forwards them in
 batches over HTTP, over any number of outages, restarts and power cuts.`,
   folder,
+  documents: ['CONFIGURATION.md', 'FILTER.md'],
   substitutes: [
     ...slimSubstitutes,
     { module: 'undici/index.js', by: join(slim, 'undici.cjs') },

@@ -24,6 +24,8 @@ export interface Program {
   summary: string
   description: string
   folder: string
+  /** Pages of `docs/` that its package brings. */
+  documents: readonly string[]
   substitutes: readonly Substitute[]
   /** V8's and Node's flags. */
   execArgv: readonly string[]
@@ -144,17 +146,13 @@ interface Papers {
 }
 
 /** What a package puts where. */
-function layOut(
-  { name, part, folder, addons }: Program,
-  target: Target,
-  executable: string,
-  papers: Papers,
-): TreeEntry[] {
+function layOut(program: Program, target: Target, executable: string, papers: Papers): TreeEntry[] {
+  const { name, part, folder } = program
   const private_ = `usr/lib/${name}`
   const documents = `usr/share/doc/${name}`
   return [
     { path: `${private_}/${name}`, file: executable, mode: 0o755 },
-    ...Object.entries(addons(target)).map(([addon, file]) => ({
+    ...Object.entries(program.addons(target)).map(([addon, file]) => ({
       path: `${private_}/${addon}`,
       file,
     })),
@@ -168,7 +166,10 @@ function layOut(
       gzip: true,
     },
     { path: `${documents}/copyright`, text: papers.licences },
-    { path: `${documents}/CONFIGURATION.md`, file: join(root, 'docs/CONFIGURATION.md') },
+    ...program.documents.map((page) => ({
+      path: `${documents}/${page}`,
+      file: join(root, 'docs', page),
+    })),
     { path: `${documents}/sbom.cdx.json`, text: papers.sbom },
   ]
 }
