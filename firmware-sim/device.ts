@@ -1,7 +1,7 @@
-import { decimalText } from './cell.ts'
+import type { Sample } from '../shared/trace.ts'
+import { decimalText } from './decimal.ts'
 import { type Episode, type FaultSpec, Faults, planEpisodes } from './fault.ts'
 import { SeededRandom } from './random.ts'
-import type { Sample } from './sample.ts'
 import { makeSignal, type SignalSpec } from './signal.ts'
 
 export interface DeviceSpec {

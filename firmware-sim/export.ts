@@ -1,7 +1,6 @@
 import { open } from 'node:fs/promises'
 import { UserError } from '../shared/failure.ts'
-import { csvCell } from './csv.ts'
-import { type Samples, timeText } from './sample.ts'
+import { csvCell, type Samples, timeText } from '../shared/trace.ts'
 
 export interface Exported {
   written: number

@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises'
 import { freemem, hostname, loadavg, totalmem } from 'node:os'
 import { sleep } from '../shared/clock.ts'
 import type { Clock } from '../shared/ports.ts'
-import type { Sample } from './sample.ts'
+import type { Sample } from '../shared/trace.ts'
 
 const periodMs = 1000
 

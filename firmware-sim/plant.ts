@@ -1,6 +1,6 @@
-import { decimalText } from './cell.ts'
+import type { Sample } from '../shared/trace.ts'
+import { decimalText } from './decimal.ts'
 import { SeededRandom } from './random.ts'
-import type { Sample } from './sample.ts'
 
 const metrics = [
   { name: 'temp', start: 21, step: 0.05 },

@@ -1,6 +1,7 @@
+import type { Samples } from '../shared/trace.ts'
 import type { Pace } from './pace.ts'
+import { payloadOf } from './payload.ts'
 import type { Publisher } from './publisher.ts'
-import { payloadOf, type Samples } from './sample.ts'
 
 export interface PlayOptions {
   publisher: Publisher

@@ -1,10 +1,10 @@
 import { UserError } from '../shared/failure.ts'
+import type { Samples } from '../shared/trace.ts'
+import { type BadRow, survey, Trace } from '../shared/trace.ts'
 import type { Label } from './device.ts'
 import { plant } from './plant.ts'
 import { deal, dealtNames, limit, merge, repeat } from './recording.ts'
-import type { Samples } from './sample.ts'
 import { loadScenario, stage } from './scenario.ts'
-import { type BadRow, survey, Trace } from './trace.ts'
 
 /** What to play: traces, a scenario, or else the invented plant. */
 export interface PlaylistOptions {

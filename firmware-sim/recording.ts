@@ -1,4 +1,4 @@
-import type { Sample, Samples } from './sample.ts'
+import type { Sample, Samples } from '../shared/trace.ts'
 
 /** Most samples handed on at a time. */
 const maxBatch = 1000

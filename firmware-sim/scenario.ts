@@ -2,11 +2,9 @@ import { readdirSync } from 'node:fs'
 import { z } from 'zod'
 import { duration, loadConfig } from '../shared/config.ts'
 import { UserError } from '../shared/failure.ts'
-import { csvCell } from './csv.ts'
+import { csvCell, type Samples, timeText, topicProblem } from '../shared/trace.ts'
 import { Device, type Label } from './device.ts'
 import { faultSchema } from './fault.ts'
-import type { Samples } from './sample.ts'
-import { timeText, topicProblem } from './sample.ts'
 import { signalSchema } from './signal.ts'
 
 const topicLevel = z.string().superRefine((name, context) => {

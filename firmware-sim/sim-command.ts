@@ -3,16 +3,15 @@ import type { Command } from 'commander'
 import { stopSignal } from '../shared/command.ts'
 import { UserError } from '../shared/failure.ts'
 import { systemClock, systemRandom } from '../shared/system.ts'
+import type { BadRow, Samples } from '../shared/trace.ts'
 import { exportRecording, unwritable } from './export.ts'
 import { hostMetrics } from './host.ts'
 import { Pace } from './pace.ts'
 import { play } from './play.ts'
 import { openPlaylist } from './playlist.ts'
 import { Publisher } from './publisher.ts'
-import type { Samples } from './sample.ts'
 import { labelsText } from './scenario.ts'
 import { addSimOptions, checkSimOptions, type SimOptions } from './sim-options.ts'
-import type { BadRow } from './trace.ts'
 
 /** What a run did, as `--json` prints it. */
 export interface SimReport {

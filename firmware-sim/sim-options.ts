@@ -2,7 +2,7 @@ import { type Command, Option } from 'commander'
 import { integerOption } from '../shared/command.ts'
 import { parseDuration } from '../shared/config.ts'
 import { UserError } from '../shared/failure.ts'
-import { parseTime } from './cell.ts'
+import { parseTime } from '../shared/trace.ts'
 import { scenarioNames } from './scenario.ts'
 
 /** What `headgate sim` is asked for. */

@@ -11,11 +11,11 @@ import { ask } from '../shared/control.ts'
 import { UserError } from '../shared/failure.ts'
 import { imbalance, type Ledger, ledgerWords } from '../shared/ledger.ts'
 import { systemClock } from '../shared/system.ts'
+import { Trace } from '../shared/trace.ts'
 import { Child } from './child.ts'
 import { CuttableLink } from './cuttable-link.ts'
 import type { SimReport } from './sim-command.ts'
 import { parseSpeed } from './sim-options.ts'
-import { Trace } from './trace.ts'
 
 interface Options {
   trace?: string[]

@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { Pace } from '../../firmware-sim/pace.ts'
+import { payloadOf } from '../../firmware-sim/payload.ts'
 import { plant } from '../../firmware-sim/plant.ts'
 import { deal, dealtNames, limit, merge, repeat } from '../../firmware-sim/recording.ts'
-import { payloadOf, type Sample, type Samples } from '../../firmware-sim/sample.ts'
+import type { Sample, Samples } from '../../shared/trace.ts'
 import { ManualClock } from '../support/manual-clock.ts'
 
 function source(device: string, times: number[], batch = 2): Sample[][] {

@@ -3,8 +3,8 @@ import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import type { FaultSpec } from '../../firmware-sim/fault.ts'
+import { payloadOf } from '../../firmware-sim/payload.ts'
 import { merge } from '../../firmware-sim/recording.ts'
-import { payloadOf, type Sample } from '../../firmware-sim/sample.ts'
 import {
   labelsText,
   loadScenario,
@@ -14,6 +14,7 @@ import {
   stage,
 } from '../../firmware-sim/scenario.ts'
 import { ConfigFailure, parseConfig } from '../../shared/config.ts'
+import type { Sample } from '../../shared/trace.ts'
 import { temporaryDirectory } from '../support/temporary.ts'
 
 const startMs = Date.UTC(2026, 0, 1)

@@ -84,9 +84,3 @@ function parseEpoch(text: string): { timeMs: number; timeNanos: number } | undef
     ? { timeMs: 0 - ms, timeNanos: 0 }
     : { timeMs: -ms - 1, timeNanos: 1_000_000 - nanos }
 }
-
-/** A number with so many decimals, without a minus before a zero. */
-export function decimalText(value: number, decimals: number): string {
-  const text = value.toFixed(decimals)
-  return /^-0(?:\.0*)?$/.test(text) ? text.slice(1) : text
-}

@@ -1,16 +1,33 @@
 import { createReadStream } from 'node:fs'
 import { open, stat } from 'node:fs/promises'
 import { basename } from 'node:path'
-import { UserError } from '../shared/failure.ts'
-import { parseTime, valueText } from './cell.ts'
-import { CsvReader, splitCells } from './csv.ts'
-import { type Sample, topicProblem } from './sample.ts'
+import { UserError } from './failure.ts'
+import { parseTime, valueText } from './trace/cell.ts'
+import { type CsvLine, CsvReader, splitCells } from './trace/csv.ts'
+import { type Sample, topicProblem } from './trace/sample.ts'
+
+export { parseTime, valueText } from './trace/cell.ts'
+export { csvCell } from './trace/csv.ts'
+export { type Sample, type Samples, timeText, topicProblem } from './trace/sample.ts'
 
 /** A row that is skipped. `line` counts from 1, the header being line 1. */
 export interface BadRow {
   file: string
   line: number
   reason: string
+}
+
+/** A row as it stands. */
+export interface TraceRow {
+  /** Counts from 1, the header being line 1. */
+  line: number
+  /** The time as written; empty where the row could not be split. */
+  time: string
+  /** Several where a row has several metrics; none where something is wrong with it. */
+  samples: Sample[]
+  /** Their values as written. */
+  cells: string[]
+  problem?: string
 }
 
 /** Longest header, bytes. */
@@ -66,29 +83,45 @@ export class Trace {
     return this.#shape.kind === 'long'
   }
 
+  /** Whether a row is one value of one series, which the file is all about. */
+  get single(): boolean {
+    return this.#shape.kind === 'single'
+  }
+
   /** The samples in row order, as they are read; memory does not grow with the file. */
   async *samples(onBadRow: (row: BadRow) => void = () => {}): AsyncGenerator<Sample[]> {
+    for await (const rows of this.rows()) {
+      const out: Sample[] = []
+      for (const { line, samples, problem } of rows) {
+        for (const sample of samples) out.push(sample)
+        if (problem !== undefined) onBadRow({ file: this.file, line, reason: problem })
+      }
+      if (out.length > 0) yield out
+    }
+  }
+
+  /** The rows as they stand, bad ones too. */
+  async *rows(): AsyncGenerator<TraceRow[]> {
     const csv = new CsvReader(this.#delimiter)
     const decoder = new TextDecoder()
     let atMs = Number.NEGATIVE_INFINITY
-    const take = (records: ReturnType<CsvReader['feed']>): Sample[] => {
-      const out: Sample[] = []
-      for (const record of records) {
-        if (record.line === 1) continue
-        const reason = record.problem ?? this.#row(record.cells, out)
-        if (reason !== undefined) onBadRow({ file: this.file, line: record.line, reason })
+    const take = (lines: CsvLine[]): TraceRow[] => {
+      const rows: TraceRow[] = []
+      for (const line of lines) {
+        if (line.line === 1) continue
+        const row: TraceRow = { line: line.line, time: '', samples: [], cells: [] }
+        if (line.problem !== undefined) row.problem = line.problem
+        else this.#read(line.cells, row)
+        for (const sample of row.samples) sample.atMs = atMs = Math.max(atMs, sample.timeMs)
+        rows.push(row)
       }
-      for (const sample of out) sample.atMs = atMs = Math.max(atMs, sample.timeMs)
-      return out
+      return rows
     }
     const stream = createReadStream(this.file)
     try {
-      for await (const chunk of stream) {
-        const samples = take(csv.feed(decoder.decode(chunk as Buffer, { stream: true })))
-        if (samples.length > 0) yield samples
-      }
-      const samples = take([...csv.feed(decoder.decode()), ...csv.end()])
-      if (samples.length > 0) yield samples
+      for await (const chunk of stream)
+        yield take(csv.feed(decoder.decode(chunk as Buffer, { stream: true })))
+      yield take([...csv.feed(decoder.decode()), ...csv.end()])
     } catch (cause) {
       throw unreadable(this.file, cause)
     } finally {
@@ -96,16 +129,27 @@ export class Trace {
     }
   }
 
-  /** Appends the row's samples; returns what is wrong with it, if anything is. */
-  #row(cells: string[], out: Sample[]): string | undefined {
+  /** Reads the row's samples, or says what is wrong with it. */
+  #read(cells: string[], row: TraceRow): void {
+    row.time = cells[this.#shape.time] ?? ''
+    const problem = this.#readCells(cells, row)
+    if (problem === undefined) return
+    row.problem = problem
+    row.samples = []
+    row.cells = []
+  }
+
+  #readCells(cells: string[], row: TraceRow): string | undefined {
     const shape = this.#shape
     if (cells.length !== this.#columns)
       return `${cells.length} cells where the header has ${this.#columns}`
-    const time = parseTime(cells[shape.time]!)
-    if (!time) return `${JSON.stringify(cells[shape.time]!.slice(0, 40))} is no time`
+    const time = parseTime(row.time)
+    if (!time) return `${JSON.stringify(row.time.slice(0, 40))} is no time`
     const decimalComma = this.#delimiter === ';'
-    const add = (device: string, metric: string, cell: string) =>
-      out.push({ device, metric, ...time, value: valueText(cell, decimalComma), atMs: 0 })
+    const add = (device: string, metric: string, cell: string) => {
+      row.samples.push({ device, metric, ...time, value: valueText(cell, decimalComma), atMs: 0 })
+      row.cells.push(cell)
+    }
     switch (shape.kind) {
       case 'wide':
         for (const { name, column } of shape.metrics) {

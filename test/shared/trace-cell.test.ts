@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { parseTime, valueText } from '../../firmware-sim/cell.ts'
+import { parseTime, valueText } from '../../shared/trace/cell.ts'
 
 test('a number keeps its digits', () => {
   for (const text of ['21.50', '0', '-0', '1e-7', '18446744073709551615', '-9223372036854775808'])

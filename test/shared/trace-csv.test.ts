@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { type CsvLine, CsvReader } from '../../firmware-sim/csv.ts'
+import { type CsvLine, CsvReader } from '../../shared/trace/csv.ts'
 
 function read(text: string, { chunk = text.length, delimiter = ',' as ',' | ';' } = {}): CsvLine[] {
   const reader = new CsvReader(delimiter)

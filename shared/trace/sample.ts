@@ -16,13 +16,6 @@ export interface Sample {
 /** Samples in sending order, some at a time. */
 export type Samples = AsyncIterable<Sample[]> | Iterable<Sample[]>
 
-/** The MQTT payload, `{"t":…,"v":…}`; a time finer than a millisecond goes as ISO text, exact. */
-export function payloadOf(sample: Sample): string {
-  if (sample.garbage !== undefined) return sample.garbage
-  const time = sample.timeNanos === 0 ? sample.timeMs : `"${timeText(sample)}"`
-  return `{"t":${time},"v":${sample.value}}`
-}
-
 /** ISO time in UTC with as many digits as are needed: 3, 6 or 9 behind the second. */
 export function timeText({ timeMs, timeNanos }: Pick<Sample, 'timeMs' | 'timeNanos'>): string {
   const text = new Date(timeMs).toISOString()
