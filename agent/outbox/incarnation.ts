@@ -33,6 +33,10 @@ export function predecessorEnd(
   }
 }
 
+export function positionsOf({ last, chain }: PredecessorEnd): Record<Lane, Position> {
+  return perLane((lane) => ({ sequence: last[lane], chain: chain[lane] }))
+}
+
 /** How far a lane of an incarnation is delivered, or numbered. */
 export interface Position {
   sequence: number

@@ -25,6 +25,7 @@ import {
   type Position,
   type PredecessorEnd,
   perLane,
+  positionsOf,
   predecessorEnd,
   startPosition,
 } from './incarnation.ts'
@@ -445,15 +446,7 @@ export class Outbox implements StateReader, AsyncDisposable {
         : endOf(cut.incarnation.predecessor, where.incarnation, cut.lane)
       const count = end ? end.last - where.held : 0
       if (!end || count <= 0) return 0
-      // A predecessor that was delivered may be forgotten here; its name is enough to declare it.
-      const revived: Incarnation | undefined = this.#incarnations.has(end.ordinal)
-        ? undefined
-        : {
-            ordinal: end.ordinal,
-            id: where.incarnation,
-            boot: new Uint8Array(16),
-            predecessor: undefined,
-          }
+      const revived = this.#incarnations.has(end.ordinal) ? undefined : revive(cut.incarnation)
       const key = entryKey(cut.lane, end.ordinal, where.held + 1)
       const gap = describeGap('released', count, end.after, [])
       const entry = gapEntry(gap, where.chain, this.#clock.wallMs())
@@ -462,7 +455,7 @@ export class Outbox implements StateReader, AsyncDisposable {
       totals.gaps += count
       await this.#write(
         [
-          ...(revived ? [putIncarnation(revived)] : []),
+          ...(revived?.changes ?? []),
           { key, value: encodeEntry(key, entry) },
           putPosition(positionKey(end.ordinal, cut.lane), position),
           this.#putTotals(totals, 0),
@@ -470,7 +463,11 @@ export class Outbox implements StateReader, AsyncDisposable {
         true,
       )
       this.#totals = totals
-      if (revived) this.#incarnations.set(revived.ordinal, revived)
+      if (revived) {
+        this.#incarnations.set(end.ordinal, revived.incarnation)
+        this.#delivered.set(end.ordinal, { ...revived.ends })
+        this.#numbered.set(end.ordinal, revived.ends)
+      }
       laneOf(this.#delivered, end.ordinal)[cut.lane] = position
       if (!own)
         laneOf(this.#numbered, end.ordinal)[cut.lane] = { sequence: end.last, chain: end.after }
@@ -962,6 +959,23 @@ function endOf(
     last: predecessor.last[lane],
     after: predecessor.chain[lane],
   }
+}
+
+/**
+ * A predecessor that was delivered may be forgotten here. Its heir knows its name and where it ended, which
+ * is enough to declare what a collector asks for of it.
+ */
+function revive({ predecessor }: Incarnation): {
+  incarnation: Incarnation
+  ends: Record<Lane, Position>
+  changes: StoreChange[]
+} {
+  if (!predecessor) throw new TypeError('only a predecessor is asked for')
+  const { ordinal, id } = predecessor
+  const incarnation = { ordinal, id, boot: new Uint8Array(16), predecessor: undefined }
+  const ends = positionsOf(predecessor)
+  const changes = lanes.map((lane) => putPosition(positionKey(ordinal, lane), ends[lane]))
+  return { incarnation, ends, changes: [putIncarnation(incarnation), ...changes] }
 }
 
 /** The running hash inside a gap is known only once the collector has said it: the gap's rest goes on there. */

@@ -9,6 +9,7 @@ import {
   type Incarnation,
   type Position,
   perLane,
+  positionsOf,
   predecessorEnd,
   type StoredIncarnation,
   startPosition,
@@ -218,7 +219,7 @@ function knownEnd(
   const end = [...incarnations.values()].find(
     (one) => one.predecessor?.ordinal === ordinal,
   )?.predecessor
-  return end && perLane((lane) => ({ sequence: end.last[lane], chain: end.chain[lane] }))
+  return end && positionsOf(end)
 }
 
 /** The name that an incarnation had, as others remember it. */

@@ -365,7 +365,8 @@ test('what the collector asks for of a forgotten incarnation is declared too', a
   // Each start numbers under a new incarnation; one whose successor is delivered is forgotten.
   for (const value of [1, 2, 3, 4]) {
     await using outbox = await openOutbox(directory)
-    await outbox.commit(groupOf(readings(1, value)))
+    await outbox.commit(groupOf(readings(1, value), { rejects: [reject] }))
+    await outbox.release((await outbox.cut('quarantine', wholeLane))!)
     if (value < 4) await outbox.release((await outbox.cut('bulk', wholeLane))!)
   }
   await using outbox = await openOutbox(directory)
@@ -377,12 +378,15 @@ test('what the collector asks for of a forgotten incarnation is declared too', a
     asked.push(await outbox.declareReleased(cut, { incarnation, held: 0, chain: chainStart }))
   }
   assert.deepEqual(asked, [1, 1])
+  await outbox.close()
+  await using again = await openOutbox(directory)
+  assert.deepEqual(again.damage, [])
   for (const sequences of [1, 1, 1]) {
-    const cut = (await outbox.cut('bulk', wholeLane))!
+    const cut = (await again.cut('bulk', wholeLane))!
     assert.deepEqual([cut.first, cut.last], [1, sequences])
-    await outbox.release(cut)
+    await again.release(cut)
   }
-  assert.equal(await outbox.cut('bulk', wholeLane), undefined)
+  assert.equal(await again.cut('bulk', wholeLane), undefined)
 })
 
 test('a fork moves what is not delivered to a new incarnation, whole and in order', async (t) => {
