@@ -19,6 +19,8 @@ export interface GatewayOptions {
   log: WorldLog
   writeBufferBytes: number
   written(gateway: Gateway, changes: readonly StoreChange[]): void
+  /** It begins anew on its store. */
+  opened(gateway: Gateway): void
   /** The agent has ended by itself. */
   died(gateway: Gateway, error: unknown): void
 }
@@ -32,6 +34,7 @@ export class Gateway {
   #agent: Agent | undefined
   #stopping = new AbortController()
   #ended: Promise<void> = Promise.resolve()
+  #isOff = false
   /** Requests of its uplink that are under way. */
   requests = 0
 
@@ -44,6 +47,7 @@ export class Gateway {
       coverage: network.coverage,
       writeBufferBytes: options.writeBufferBytes,
       written: (changes) => options.written(this, changes),
+      opened: () => options.opened(this),
     })
   }
 
@@ -62,7 +66,7 @@ export class Gateway {
 
   /** @param randomSeed where two processes are to be one memory snapshot, resumed twice */
   start(randomSeed = this.machine.seeded.below(2 ** 32)): void {
-    if (this.#process) return
+    if (this.#process || this.#isOff) return
     const { config, machine, broker, network, server, log } = this.#options
     const process = new Process(machine.timeline)
     this.#process = process
@@ -108,6 +112,12 @@ export class Gateway {
   async stop(): Promise<void> {
     this.#stopping.abort()
     await this.#ended
+  }
+
+  /** For good. */
+  switchOff(): void {
+    this.crash('power cut')
+    this.#isOff = true
   }
 
   crash(how: Death): void {

@@ -37,11 +37,14 @@ export interface Excuses {
   storeDamaged: boolean
   /** A collector holds less than it has acknowledged: gaps `released` are right. */
   collectorForgot: boolean
-  /** A bit of the collector's log is flipped: frames may be missing where the reader reports damage. */
-  logDamaged: boolean
+  /**
+   * How many bits of the collector's log are flipped: frames may be missing where the reader reports damage.
+   * Two may hide each other: a segment's header says where its first frame should be.
+   */
+  logFlips: number
   /** The outbox is small: gaps `evicted` are right. */
   evicts: boolean
-  /** What stood in a gateway's store, undelivered, when an older image of it was put back. */
+  /** What stood in a gateway's store, undelivered, when an older image of it was put back: places. */
   takenAway: Set<string>
   /** What collectors hold to which the uplink no longer leads: it is delivered all the same. */
   elsewhere: Set<string>
@@ -78,6 +81,11 @@ export class Oracle {
   readonly #assigned = new Map<string, string>()
   /** Where each content was numbered. */
   readonly #places = new Map<string, string[]>()
+  /** Places that have stood for two contents. */
+  readonly #disputed = new Set<string>()
+  /** Places by who has numbered them, and those whose incarnation that one has closed since. */
+  readonly #numberedBy = new Map<Gateway, Set<string>>()
+  readonly #closed = new Set<string>()
   /** Incarnations' names by gateway and ordinal. */
   readonly #names = new Map<Gateway, Map<number, string>>()
   readonly #decoded = new Map<string, Stored>()
@@ -110,11 +118,20 @@ export class Oracle {
       const place = value && parseEntryKey(key)
       const entry = place && decodeEntry(key, value)
       if (!place || !entry || entry.kind === 'gap') continue
-      const name = names.get(place.ordinal) ?? `${gateway.machine.name} ${place.ordinal}`
+      const name = this.#nameOf(gateway, place.ordinal)
       let sequence = place.first
-      for (const content of contentsOf(decodeItem(entry.item, this.#table)))
-        this.#assign(`${name}/${place.lane}/${sequence++}`, content)
+      for (const content of contentsOf(decodeItem(entry.item, this.#table))) {
+        const at = `${name}/${place.lane}/${sequence++}`
+        this.#assign(at, content)
+        if (this.#excuses.forked) this.#numbers(gateway, at)
+      }
     }
+  }
+
+  #numbers(gateway: Gateway, place: string): void {
+    const places = this.#numberedBy.get(gateway)
+    if (places) places.add(place)
+    else this.#numberedBy.set(gateway, new Set([place]))
   }
 
   /** A new machine begins with what another one's store holds. */
@@ -125,24 +142,39 @@ export class Oracle {
   #assign(place: string, content: string): void {
     const before = this.#assigned.get(place)
     if (before === content) return
-    if (before !== undefined && !this.#excuses.forked)
-      this.fail('P2', `${place} stood for ${before} and now stands for ${content}`)
+    if (before !== undefined) {
+      this.#disputed.add(place)
+      if (!this.#excuses.forked)
+        this.fail('P2', `${place} stood for ${before} and now stands for ${content}`)
+    }
     this.#assigned.set(place, content)
     const places = this.#places.get(content)
     if (places) places.push(place)
     else this.#places.set(content, [place])
   }
 
-  /** What waits in a gateway's store. */
+  /** The places of what waits in a gateway's store. */
   undelivered(gateway: Gateway): Set<string> {
-    const contents = new Set<string>()
+    const places = new Set<string>()
     for (const [key, value] of gateway.store.image()) {
       const bytes = Buffer.from(key, 'latin1')
-      const entry = parseEntryKey(bytes) && decodeEntry(bytes, value)
-      if (entry && entry.kind !== 'gap')
-        for (const content of contentsOf(decodeItem(entry.item, this.#table))) contents.add(content)
+      const place = parseEntryKey(bytes)
+      const entry = place && decodeEntry(bytes, value)
+      if (!entry) continue
+      for (let i = 0; i < entry.count; i++)
+        places.add(`${this.#nameOf(gateway, place.ordinal)}/${place.lane}/${place.first + i}`)
     }
-    return contents
+    return places
+  }
+
+  #nameOf(gateway: Gateway, ordinal: number): string {
+    return this.#names.get(gateway)?.get(ordinal) ?? `${gateway.machine.name} ${ordinal}`
+  }
+
+  /** From here on the gateway numbers under another incarnation than before. */
+  reopened(gateway: Gateway): void {
+    if (!this.#excuses.forked) return
+    for (const place of this.#numberedBy.get(gateway) ?? []) this.#closed.add(place)
   }
 
   /** Adds what a collector's disk holds now to a set of contents. */
@@ -173,9 +205,9 @@ export class Oracle {
     clock: Clock,
   ): Promise<void> {
     const { batches, damaged } = await this.#read(collector.disk.view(), clock)
-    if (damaged && !this.#excuses.logDamaged)
-      this.fail('P4', 'the log reports damage that nobody has done')
-    const lines = this.#follow(batches, damaged)
+    const { logFlips } = this.#excuses
+    if (damaged && logFlips === 0) this.fail('P4', 'the log reports damage that nobody has done')
+    const lines = this.#follow(batches, damaged || logFlips > 1)
     const counts = this.#count(batches)
     this.#checkDelivery(counts, lines)
     if (!this.#excuses.severalLines && !this.#broker.kind.reorders) this.#checkOrder(batches)
@@ -284,11 +316,13 @@ export class Oracle {
       }
     for (const [content, { acknowledged, allowed }] of due) {
       const count = counts.get(content) ?? 0
-      if (count > allowed) this.fail('P2', `${content} is in the log ${count} times`)
+      // A twin whose store has lost the news that something was renumbered does so again.
+      const again = this.#excuses.forked && this.#excuses.storeDamaged
+      if (count > allowed && !again) this.fail('P2', `${content} is in the log ${count} times`)
       if (count >= acknowledged || this.#isExcused(content)) continue
       const missing = acknowledged - count
-      const declared = (this.#places.get(content) ?? []).filter((place) =>
-        this.#isDeclared(place, lines),
+      const declared = (this.#places.get(content) ?? []).filter(
+        (place) => this.#isDeclared(place, lines) || this.#isLost(place),
       ).length
       if (declared < missing)
         this.fail(
@@ -302,9 +336,19 @@ export class Oracle {
   }
 
   #isExcused(content: string): boolean {
-    const { takenAway, elsewhere, rolledBack, severalLines, storeDamaged } = this.#excuses
-    if (takenAway.has(content) || elsewhere.has(content)) return true
-    return (severalLines || storeDamaged) && rolledBack.has(content)
+    const { elsewhere, rolledBack, severalLines, storeDamaged } = this.#excuses
+    return elsewhere.has(content) || ((severalLines || storeDamaged) && rolledBack.has(content))
+  }
+
+  /**
+   * It went with an image that was put back. Or it was numbered by one of two twins under their common name
+   * and that one started anew before it was delivered: of an incarnation that is closed, everything that the
+   * collector holds is taken for delivered, and the other twin was ahead.
+   */
+  #isLost(place: string): boolean {
+    return (
+      this.#excuses.takenAway.has(place) || (this.#disputed.has(place) && this.#closed.has(place))
+    )
   }
 
   #isDeclared(place: string, lines: ReadonlyMap<string, Line>): boolean {
@@ -313,7 +357,7 @@ export class Oracle {
     const line = lines.get(place.slice(0, slash))
     if (line?.gaps.some(({ first, last }) => first <= sequence && sequence <= last)) return true
     // Offsets that the reader reports as lost.
-    return this.#excuses.logDamaged && !line?.present.has(sequence)
+    return this.#excuses.logFlips > 0 && !line?.present.has(sequence)
   }
 
   /** P3: each device's messages in their order, incarnations in theirs. */
@@ -344,12 +388,12 @@ export class Oracle {
 
   /** P5 at rest: nothing is buffered, and what was forwarded is in the log. */
   #checkLedger(gateways: readonly Gateway[], batches: readonly Stored[]): void {
-    const { severalLines, storeDamaged, collectorForgot, logDamaged } = this.#excuses
+    const { severalLines, storeDamaged, collectorForgot, logFlips } = this.#excuses
     for (const { machine, status } of gateways)
       if (status && status.ledger.buffered !== 0)
         this.fail('P5', `${machine.name}: ${status.ledger.buffered} buffered, and nothing waits`)
     const only = gateways.length === 1 ? gateways[0] : undefined
-    if (!only?.status || severalLines || storeDamaged || collectorForgot || logDamaged) return
+    if (!only?.status || severalLines || storeDamaged || collectorForgot || logFlips > 0) return
     const { forwarded, quarantined, lostCorrupt, evicted } = only.status.ledger
     const sums = { readings: 0, records: 0, evicted: 0 }
     for (const { batch, items } of batches)

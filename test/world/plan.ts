@@ -42,7 +42,7 @@ export function planOf(seed: number, only?: ReadonlySet<number>): Round[] {
       forMs: 100 * 200 ** seeded.uniform(),
       seed: seeded.below(2 ** 32),
     })).filter((fault) => only?.has(fault.number) ?? true)
-    const bursts = Array.from({ length: 5 + seeded.below(8) }, () => ({
+    const bursts = Array.from({ length: 4 + seeded.below(6) }, () => ({
       atMs: durationMs * seeded.uniform(),
       device: seeded.below(devices),
       messages: 1 + seeded.below(5),

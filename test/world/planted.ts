@@ -29,8 +29,8 @@ export const plantedBugs: readonly PlantedBug[] = [
   {
     name: 'acknowledge before the sync',
     file: 'agent/outbox/outbox.ts',
-    from: 'await this.#write([...draft.changes, this.#putTotals(totals, draft.received)], true)',
-    to: 'await this.#write([...draft.changes, this.#putTotals(totals, draft.received)], false)',
+    from: 'await this.#write([...draft.changes, this.#putTotals(totals, draft.received, draft)], true)',
+    to: 'await this.#write([...draft.changes, this.#putTotals(totals, draft.received, draft)], false)',
   },
   {
     name: 'delete although no answer came',
@@ -180,6 +180,50 @@ export const plantedBugs: readonly PlantedBug[] = [
     file: 'agent/agent.ts',
     from: 'if (!(error instanceof OutboxFailure)) throw error',
     to: 'throw error',
+  },
+  // What the world has found in earnest, put back.
+  {
+    name: "a partition's folder without a durable name",
+    file: 'collector/log/embedded/partition.ts',
+    from: 'await makeFolder(disk, directory)',
+    to: 'await disk.makeDirectory(directory)',
+  },
+  {
+    name: 'no word on a forgotten incarnation',
+    file: 'agent/outbox/outbox.ts',
+    from: 'if (!end || count <= 0) return 0',
+    to: 'if (!end || count <= 0 || !this.#incarnations.has(end.ordinal)) return 0',
+  },
+  {
+    name: 'set the numbering back',
+    file: 'agent/outbox/outbox.ts',
+    from: `if (!own)
+        laneOf(this.#numbered`,
+    to: 'laneOf(this.#numbered',
+  },
+  {
+    name: 'count a delivery twice',
+    file: 'agent/outbox/recovery.ts',
+    from: 'totals.ledger.forwarded += lost',
+    to: 'totals.ledger.received -= lost',
+  },
+  {
+    name: "a gap's rest at a hash of our own",
+    file: 'agent/outbox/outbox.ts',
+    from: 'cut.endsInGap ? continueFrom(cut) : cut.changes',
+    to: 'cut.changes',
+  },
+  {
+    name: 'declare no loss at the end of a lane',
+    file: 'agent/outbox/recovery.ts',
+    from: 'if (missing > 0) declareLost(latest.ordinal, missing, chain, false)',
+    to: '',
+  },
+  {
+    name: 'forget the name of a damaged incarnation',
+    file: 'agent/outbox/recovery.ts',
+    from: 'if (latest?.ordinal === ordinal) return fromHex(latest.id)',
+    to: '',
   },
 ]
 

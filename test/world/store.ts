@@ -41,6 +41,7 @@ export interface StoreOptions {
   writeBufferBytes: number
   /** Sees every write that is asked for, whatever becomes of it. */
   written(changes: readonly StoreChange[]): void
+  opened(): void
 }
 
 /**
@@ -82,6 +83,7 @@ export class SimulatedStore {
       throw new OutboxFailure('OUTBOX_OPEN_FAILED', 'ENOSPC: open')
     }
     this.#lockedBy = process
+    this.#options.opened()
     this.#recover()
     return new Handle(this, process)
   }
