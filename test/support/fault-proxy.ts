@@ -20,8 +20,8 @@ type Mode = 'pass' | 'refuse' | 'silent' | 'mute'
 export class FaultProxy {
   readonly port: number
   connections = 0
-  /** Bytes that clients have sent through it. */
-  bytesUp = 0
+  /** Bytes that came through, either way. */
+  bytes = 0
   readonly #server: Server
   readonly #target: number
   readonly #watch: (() => Watcher) | undefined
@@ -67,9 +67,9 @@ export class FaultProxy {
     for (const pair of this.#pairs) pair.mute()
   }
 
-  /** Lets so many more bytes of clients through and then breaks the connection; resolves when it has. */
+  /** Lets so many more bytes through and then breaks the connection, wherever it is; resolves when it has. */
   cutAfter(bytes: number): Promise<void> {
-    this.#cutAt = this.bytesUp + bytes
+    this.#cutAt = this.bytes + bytes
     return new Promise((resolve) => {
       this.#whenCut = resolve
     })
@@ -95,16 +95,16 @@ export class FaultProxy {
     if (this.#mode === 'mute') pair.mute()
   }
 
-  /** What of a client's chunk gets through. */
+  /** What of a chunk gets through. */
   #passing(chunk: Buffer, pair: Pair): Buffer {
-    const room = this.#cutAt - this.bytesUp
+    const room = this.#cutAt - this.bytes
     if (chunk.length < room) {
-      this.bytesUp += chunk.length
+      this.bytes += chunk.length
       return chunk
     }
-    this.bytesUp += room
+    this.bytes += room
     this.#cutAt = Number.POSITIVE_INFINITY
-    pair.endAfterWrite()
+    setImmediate(() => pair.destroy()) // Once the piece that gets through is written.
     this.#whenCut?.()
     return chunk.subarray(0, room)
   }
@@ -136,8 +136,9 @@ class Pair {
       return through
     })
     relay(far, near, (chunk) => {
-      watcher?.down(chunk)
-      return chunk
+      const through = passing(chunk)
+      watcher?.down(through)
+      return through
     })
   }
 
@@ -150,11 +151,6 @@ class Pair {
   mute(): void {
     this.#near.removeAllListeners('drain')
     this.#far.pause()
-  }
-
-  /** The server sees the body end in the middle. */
-  endAfterWrite(): void {
-    this.#near.destroy()
   }
 
   destroy(): void {

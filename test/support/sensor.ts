@@ -6,7 +6,7 @@ import { poll } from './poll.ts'
 const chunk = 40
 
 /**
- * A sensor that counts: 1, 2, 3 …, each once, QoS 1, in turn under a few topics, all on one connection, so
+ * A sensor that counts: 1, 2, 3 …, each once, in turn under a few topics, all on one connection, so
  * that the broker has them in this order. It keeps its own record of what the broker answered for.
  */
 export class Sensor {
@@ -17,13 +17,18 @@ export class Sensor {
   readonly #url: string
   readonly #options: IClientOptions
   readonly #pad: number
+  readonly #qos: 1 | 2
   readonly #stop = new AbortController()
   #next = 1
   #running: Promise<void> | undefined
 
   /** @param pad characters behind the number, which no compression makes fewer; the value is then a text */
-  constructor(url: string, { pad = 0, ...options }: IClientOptions & { pad?: number } = {}) {
+  constructor(
+    url: string,
+    { pad = 0, qos = 1, ...options }: IClientOptions & { pad?: number; qos?: 1 | 2 } = {},
+  ) {
     this.#url = url
+    this.#qos = qos
     this.#options = options
     this.#pad = pad
   }
@@ -85,7 +90,7 @@ export class Sensor {
       const v = this.#pad > 0 ? `${value} ${text}` : value
       const payload = JSON.stringify({ t: 1_767_225_600_000 + value, v })
       try {
-        await client.publishAsync(topic, payload, { qos: 1 })
+        await client.publishAsync(topic, payload, { qos: this.#qos })
         this.acknowledged.add(value)
       } catch {
         this.unknown.add(value)
