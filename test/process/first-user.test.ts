@@ -215,8 +215,10 @@ test('an agent without broker and collector says so once each, goes on, and heal
   const sensor = new Sensor(broker.url)
   await sensor.publish(1_000)
   await agent.said(/is the collector running, is uplink\.url right\?/)
-  await gateway.until(({ uplink }) => uplink.retries > 5, 'more tries')
-  assert.equal(warnings(agent, /is the collector running/), 1)
+  const { uplink } = await gateway.until(({ uplink }) => uplink.retries > 5, 'more tries')
+  // The first, and every tenth: a busy machine may have gone on trying before it was asked.
+  const said = warnings(agent, /is the collector running/)
+  assert.ok(said <= 1 + Math.ceil(uplink.retries / 10), `${said} times in ${uplink.retries} tries`)
 
   await cloud.start()
   await assertDelivered({ gateway, cloud, sensor })
