@@ -41,7 +41,7 @@ import {
   stateRange,
   totalsKey,
 } from './key.ts'
-import { describeGap, encodeBounded, isGap, runs, split } from './piece.ts'
+import { describeGap, encodeBounded, isGap, runsOf, split } from './piece.ts'
 import {
   addToStock,
   gapEntry,
@@ -913,9 +913,10 @@ interface Draft {
 /** Puts what became of a group into a draft, and counts it. */
 function fill(draft: Draft, totals: Totals, group: CommitGroup): void {
   const { admitted, records, rejects, state, counts } = group
-  for (const lane of ['urgent', 'bulk'] as const)
-    for (const { readings, derived } of runs(admitted, lane))
-      draft.append(lane, { kind: 'readings', readings }, derived)
+  for (const { lane, readings, derived } of runsOf(admitted)) {
+    draft.append(lane, { kind: 'readings', readings }, derived)
+    if (derived) totals.derivedAdmitted += readings.length
+  }
   if (records.length > 0) draft.append('urgent', { kind: 'records', records: [...records] }, true)
   if (rejects.length > 0)
     draft.append('quarantine', { kind: 'records', records: rejects.map(quarantineRecord) }, true)
@@ -929,7 +930,6 @@ function fill(draft: Draft, totals: Totals, group: CommitGroup): void {
   ledger.quarantined += rejects.length
   ledger.buffered += counts.held
   totals.receivedQos0 += counts.receivedQos0
-  totals.derivedAdmitted += admitted.reduce((sum, { derived }) => sum + (derived ? 1 : 0), 0)
 }
 
 /** Verdicts that came with no message. */

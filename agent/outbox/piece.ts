@@ -18,23 +18,27 @@ const maxEntryBytes = 256 * 1024
 const maxGapSeries = 1_000
 
 /** Consecutive readings of one lane that count alike in the ledger. */
-export function* runs(
-  admitted: readonly Admission[],
-  lane: Lane,
-): Iterable<{ readings: AdmittedReading[]; derived: boolean }> {
-  let readings: AdmittedReading[] = []
-  let derived = false
-  for (const admission of admitted) {
-    if (admission.lane !== lane) continue
-    const next = admission.derived === true
-    if (readings.length > 0 && next !== derived) {
-      yield { readings, derived }
-      readings = []
+export interface Run {
+  lane: Admission['lane']
+  derived: boolean
+  readings: AdmittedReading[]
+}
+
+/** The runs of all lanes; those of one lane in their order. */
+export function runsOf(admitted: readonly Admission[]): Run[] {
+  const runs: Run[] = []
+  const last: Partial<Record<Lane, Run>> = {}
+  let run: Run | undefined
+  for (const { lane, reading, derived = false } of admitted) {
+    if (run?.lane !== lane) run = last[lane]
+    if (run?.derived !== derived) {
+      run = { lane, derived, readings: [] }
+      last[lane] = run
+      runs.push(run)
     }
-    derived = next
-    readings.push(admission.reading)
+    run.readings.push(reading)
   }
-  if (readings.length > 0) yield { readings, derived }
+  return runs
 }
 
 /** Encodes an item in as many pieces as keep each within what a batch may be. */

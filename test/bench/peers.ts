@@ -33,7 +33,8 @@ interface Forwarded {
 const window = 1_000
 /** Published while the cloud cannot be reached, and before the kill. */
 const beforeKill = 5_000
-const many = 200_000
+const many = 300_000
+/** Messages that are measured; as many again go before, so that every side is warm. */
 const counts = { headgate: many, single: 4_000, batch: many, bridge: many, nats: many }
 
 const names = [
@@ -119,10 +120,12 @@ function forward(make: Make, count: number): Promise<Forwarded> {
     await peer.start()
     const sensors = await startSensors(t, peer.port)
     const memory = watchMemory(peer.pid())
+    sensors.tell(`go ${count}`)
+    while ((await peer.arrived()) < count) await pause(20)
     const before = used(peer)
     const startedMs = performance.now()
     sensors.tell(`go ${count}`)
-    while ((await peer.arrived()) < count) await pause(20)
+    while ((await peer.arrived()) < 2 * count) await pause(20)
     const seconds = (performance.now() - startedMs) / 1_000
     const after = used(peer)
     return {

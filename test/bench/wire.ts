@@ -14,7 +14,7 @@ import {
 import { type AdmittedReading, SeriesTable } from '../../shared/reading.ts'
 import { bench, interleave, ratios } from './harness/bench.ts'
 import { type Figure, figure, median, missing } from './harness/figure.ts'
-import { jsonLines, nab, plant, type Source } from './wire/sources.ts'
+import { groupsOf, jsonLines, nab, plant, type Source } from './wire/sources.ts'
 
 const sizes = [600, 12_000]
 /** Most that our bytes may be of the reference. */
@@ -85,7 +85,7 @@ async function speed({ readings }: Source, rounds: number, short: boolean): Prom
   const table = new SeriesTable()
   const batch = Buffer.concat(encodeBatch(header(readings.length), [item]))
   const body = compress([batch], 'zstd')
-  const groups = groupsOf(readings)
+  const groups = encodedGroups(readings)
   const lines = jsonLines(readings)
   const zipped = gzipSync(lines, { level: 1 })
   const count = readings.length
@@ -147,18 +147,11 @@ function parseLines(lines: Buffer): unknown[] {
 
 /** As the agent makes it: an item a group, joined when the batch closes. */
 function batchOf(readings: AdmittedReading[]): Uint8Array[] {
-  return encodeBatch(header(readings.length), mergeItems(groupsOf(readings)))
+  return encodeBatch(header(readings.length), mergeItems(encodedGroups(readings)))
 }
 
-function groupsOf(readings: AdmittedReading[]): Uint8Array[] {
-  const groups: Uint8Array[] = []
-  for (let start = 0; start < readings.length; ) {
-    let end = start
-    while (end < readings.length && readings[end]!.arrival === readings[start]!.arrival) end++
-    groups.push(encodeItem({ kind: 'readings', readings: readings.slice(start, end) }))
-    start = end
-  }
-  return groups
+function encodedGroups(readings: readonly AdmittedReading[]): Uint8Array[] {
+  return groupsOf(readings).map((group) => encodeItem({ kind: 'readings', readings: group }))
 }
 
 function header(count: number): Parameters<typeof encodeBatch>[0] {

@@ -3,9 +3,17 @@
 // `go` it posts them all and prints `{"seconds": …}`.
 import { connect } from 'node:net'
 import { createInterface } from 'node:readline'
-import { chainItem, compress, encodeBatch, encodeItem, type Item } from '../../../shared/batch.ts'
+import {
+  chainItem,
+  compress,
+  encodeBatch,
+  encodeItem,
+  type Item,
+  mergeItems,
+} from '../../../shared/batch.ts'
 import { chainStart } from '../../../shared/chain.ts'
-import { plant } from '../wire/sources.ts'
+import type { AdmittedReading } from '../../../shared/reading.ts'
+import { groupsOf, plant } from '../wire/sources.ts'
 
 const [port = 0, agents = 1, size = 10_000, batches = 100] = process.argv.slice(2).map(Number)
 const head = (length: number) =>
@@ -27,8 +35,10 @@ function makeRequests(): Buffer[][] {
   const distinct = Math.max(1, Math.min(batches, Math.floor(100_000 / size)))
   const { readings } = plant(distinct * size)
   const items = Array.from({ length: distinct }, (_, i): { item: Item; bytes: Uint8Array } => {
-    const item: Item = { kind: 'readings', readings: readings.slice(i * size, (i + 1) * size) }
-    return { item, bytes: encodeItem(item) }
+    const some = readings.slice(i * size, (i + 1) * size)
+    // As after an outage: what came in small groups has been joined.
+    const [bytes] = mergeItems(groupsOf(some).map((group) => encodeItem(itemOf(group))))
+    return { item: itemOf(some), bytes: bytes! }
   })
   const made = Array.from({ length: agents }, (): Buffer[] => [])
   let before = chainStart
@@ -55,6 +65,10 @@ function makeRequests(): Buffer[][] {
     before = after
   }
   return made
+}
+
+function itemOf(readings: AdmittedReading[]): Item {
+  return { kind: 'readings', readings }
 }
 
 /** One after the other. Answers are told apart by their length, and must be 2xx. */

@@ -72,6 +72,17 @@ export function nab(count: number, seed = 6_789): Source | undefined {
   return { name: 'nab', readings: readings.slice(0, count) }
 }
 
+/** What arrived together, and is one item in the outbox. */
+export function groupsOf(readings: readonly AdmittedReading[]): AdmittedReading[][] {
+  const groups: AdmittedReading[][] = []
+  for (const reading of readings) {
+    const group = groups.at(-1)
+    if (group && group[0]!.arrival === reading.arrival) group.push(reading)
+    else groups.push([reading])
+  }
+  return groups
+}
+
 /** What the devices publish, one message a line. */
 export function jsonLines(readings: readonly AdmittedReading[]): Buffer {
   const lines = readings.map(
