@@ -157,7 +157,9 @@ export async function recover(store: Store, random: Random, nowMs: number): Prom
       add(entry, place.ordinal)
     }
     settle()
-    for (const ordinal of incarnations.keys()) declareEnd(ordinal)
+    const latest = stored?.latest ? [stored.latest.ordinal] : []
+    for (const ordinal of new Set([...incarnations.keys(), ...numbered.keys(), ...latest]))
+      declareEnd(ordinal)
   }
 
   for (const ordinal of [...numbered.keys()].sort((a, b) => a - b))

@@ -302,6 +302,22 @@ test('an incarnation whose record is damaged keeps its name', async (t) => {
   assert.deepEqual((await after.cut('bulk', wholeLane))!.incarnation.id, id)
 })
 
+test('an incarnation of which nothing is left is declared under its name', async (t) => {
+  const directory = await temporaryDirectory(t)
+  const before = await openOutbox(directory)
+  await before.commit(groupOf(readings(3)))
+  const { id } = (await before.cut('bulk', wholeLane))!.incarnation
+  await before.close()
+  const store = await openLevel(directory)
+  for (const range of [incarnationRange, entryRange('bulk')])
+    for await (const { key } of store.read(range))
+      await store.write([{ key, value: undefined }], { sync: true })
+  await store.close()
+  await using after = await openOutbox(directory)
+  const cut = (await after.cut('bulk', wholeLane))!
+  assert.deepEqual([cut.incarnation.id, cut.first, cut.last], [id, 1, 3])
+})
+
 test('after one failed write nothing more is accepted', async (t) => {
   const directory = await temporaryDirectory(t)
   const real = await openLevel(directory)
