@@ -252,7 +252,8 @@ function decode(body: Body, count: number, values?: Value[]): Decoded {
   const times = readTimes({ tick, step, pace, nanoTick, ...columns }, seriesOf, sourceOf, from)
   let earliest = Infinity
   let latest = -Infinity
-  for (const ms of times.ms) {
+  for (let i = 0; i < count; i++) {
+    const ms = times.ms[i]!
     if (ms < earliest) earliest = ms
     if (ms > latest) latest = ms
   }

@@ -83,9 +83,8 @@ class ValueReader {
       if (scaled >= scaledLimit || scaled <= -scaledLimit) throw invalid('numbers: over 2^52')
       if (first) this.#channels.began(channel, code, scaled)
       first = false
-      const value = unscale(scaled, e)
-      if (at === this.#nudgeAt) this.#takeNudge(at, value)
-      else if (into) into[at] = value
+      if (at === this.#nudgeAt) this.#takeNudge(at, unscale(scaled, e))
+      else if (into) into[at] = unscale(scaled, e)
     }
   }
 
