@@ -209,6 +209,8 @@ class Pipeline implements AsyncDisposable {
         saved: await Array.fromAsync(outbox.read('filter')),
       })
       outbox.whenLost((series) => filter.forget(series))
+      // Before the source, which dials from the moment it is open.
+      const link = ports.openUplink()
       const source = Source.open({
         config: config.source,
         agent,
@@ -218,7 +220,6 @@ class Pipeline implements AsyncDisposable {
         log,
         marks,
       })
-      const link = ports.openUplink()
       const uplink = new Uplink({ outbox, link, clock, random, log, agent, config: config.uplink })
       return new Pipeline({
         outbox,

@@ -145,8 +145,10 @@ async function makeDataFolder({ data }: AgentConfig): Promise<string> {
     await mkdir(join(data, 'outbox'), { recursive: true })
   } catch (cause) {
     const { code } = cause as NodeJS.ErrnoException
+    // Node says ENOENT where a file system is read-only.
+    const why = code === 'ENOENT' ? 'EROFS' : code
     throw new UserError(
-      `${data}: cannot make the data folder (${code}): check \`data\` in the configuration and who may write there`,
+      `${data}: cannot make the data folder (${why}): check \`data\` in the configuration and who may write there`,
       { cause },
     )
   }

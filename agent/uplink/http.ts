@@ -1,21 +1,31 @@
 import { readFileSync } from 'node:fs'
-import { Pool } from 'undici'
+import { type Dispatcher, Pool, ProxyAgent } from 'undici'
+import { UserError } from '../../shared/failure.ts'
 import type { HttpAnswer, HttpLink } from '../../shared/ports.ts'
 
 /** Bytes of an answer's body that are read; a collector's are far smaller. */
 const maxAnswerBytes = 64 * 1024
 
-/** Talks to a collector with undici over a kept-alive connection. */
-export function openHttpLink(options: { url: string; ca?: string | undefined }): HttpLink {
-  const url = new URL(options.url)
-  const base = url.pathname.replace(/\/+$/, '')
-  const pool = new Pool(url.origin, {
-    connections: 2,
-    connect: { timeout: 10_000, ...(options.ca && { ca: readFileSync(options.ca) }) },
-  })
+interface HttpLinkOptions {
+  url: string
+  /** File of the authority that vouches for the collector. */
+  ca?: string | undefined
+  proxy?: string | undefined
+}
+
+/**
+ * Talks to a collector with undici over kept-alive connections.
+ *
+ * @throws UserError when the authority's file cannot be read
+ */
+export function openHttpLink(options: HttpLinkOptions): HttpLink {
+  const { origin, pathname } = new URL(options.url)
+  const base = pathname.replace(/\/+$/, '')
+  const dispatcher = openDispatcher(origin, options)
   return {
     async post({ path, headers, body, timeoutMs }, signal): Promise<HttpAnswer> {
-      const response = await pool.request({
+      const response = await dispatcher.request({
+        origin,
         method: 'POST',
         path: base + path,
         headers,
@@ -38,6 +48,22 @@ export function openHttpLink(options: { url: string; ca?: string | undefined }):
         body: Buffer.concat(chunks).subarray(0, maxAnswerBytes),
       }
     },
-    close: () => pool.destroy(),
+    close: () => dispatcher.destroy(),
+  }
+}
+
+function openDispatcher(origin: string, { ca: file, proxy }: HttpLinkOptions): Dispatcher {
+  const tls = file === undefined ? {} : { ca: readAuthority(file) }
+  return proxy === undefined
+    ? new Pool(origin, { connections: 2, connect: { timeout: 10_000, ...tls } })
+    : new ProxyAgent({ uri: proxy, requestTls: tls, connections: 2 })
+}
+
+function readAuthority(file: string): Buffer {
+  try {
+    return readFileSync(file)
+  } catch (cause) {
+    const { code } = cause as NodeJS.ErrnoException
+    throw new UserError(`uplink.ca: ${file} cannot be read (${code})`, { cause })
   }
 }

@@ -13,6 +13,10 @@ export const uplinkSchema = z.strictObject({
   url: z.url({ protocol: /^https?$/, error: 'expected an http:// or https:// address' }),
   /** PEM file with the authority that signed the collector's certificate. */
   ca: filePath().optional(),
+  /** A proxy on the way to the collector, `http://[user:password@]host:port`; it is asked to CONNECT. */
+  proxy: z
+    .url({ protocol: /^https?$/, error: 'expected an http:// or https:// address' })
+    .optional(),
   retry: z
     .strictObject({
       base: duration({ min: '10ms', max: '10m' }).prefault('20s'),
@@ -349,7 +353,7 @@ export class Uplink {
     } catch (error) {
       const timedOut = (error as Error).name === 'TimeoutError'
       return {
-        outcome: { kind: 'unknown', reason: explain(error, config.url), timedOut },
+        outcome: { kind: 'unknown', reason: explain(error, config), timedOut },
         bytes: body.length,
       }
     }
@@ -429,12 +433,27 @@ function merge(items: Cut['items']): Uint8Array[] {
   return merged
 }
 
-function explain(error: unknown, url: string): string {
+function explain(error: unknown, { url, proxy }: UplinkConfig): string {
   const { name, code, message } = error as { name?: string; code?: string; message?: string }
   if (name === 'TimeoutError') return `the collector at ${url} did not answer in time`
+  if (proxy && (code === 'ECONNREFUSED' || code === 'ENOTFOUND'))
+    return `the proxy at ${new URL(proxy).host} cannot be reached (${code}): check uplink.proxy`
   if (code === 'ECONNREFUSED')
     return `nothing listens at ${url}: is the collector running, is uplink.url right?`
   if (code === 'ENOTFOUND' || code === 'EAI_AGAIN')
     return `${url}: the name does not resolve: check uplink.url and DNS`
+  const tls = tlsAdvice(code ?? '')
+  if (tls) return `${url}: ${tls} (${code})`
   return `${url}: ${code ?? ''} ${message ?? String(error)}`.trim()
+}
+
+/** What is wrong with a collector's certificate, by the codes of OpenSSL. */
+function tlsAdvice(code: string): string | undefined {
+  if (code === 'ERR_TLS_CERT_ALTNAME_INVALID')
+    return 'its certificate is for another name: use that one in uplink.url'
+  if (code === 'CERT_HAS_EXPIRED' || code === 'CERT_NOT_YET_VALID')
+    return "its certificate is not valid now: check it, and this machine's clock"
+  if (/SELF_SIGNED|UNABLE_TO_(GET|VERIFY)|CERT_UNTRUSTED/.test(code))
+    return 'its certificate is signed by nobody we trust: set uplink.ca to the file of its CA'
+  return undefined
 }

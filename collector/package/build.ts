@@ -14,6 +14,6 @@ are durable, each once, and serves the log to any number of readers.`,
   folder: join(root, 'collector/package'),
   documents: ['COLLECTOR.md', 'CONFIGURATION.md', 'WIRE.md'],
   substitutes: slimSubstitutes,
-  execArgv: ['--disable-sigusr1'],
+  execArgv: ['--disable-sigusr1', '--use-system-ca'],
   addons: () => ({}),
 })
