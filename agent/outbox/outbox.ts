@@ -17,6 +17,7 @@ import type { Clock, Random, Store, StoreChange } from '../../shared/ports.ts'
 import { type AdmittedReading, type Lane, lanes } from '../../shared/reading.ts'
 import { type Admission, type Judgement, passingFilter } from '../filter/filter.ts'
 import type { StateChange, StateReader, StateSpace } from '../state.ts'
+import { codedStore } from './coded-store.ts'
 import { decodeEntry, type Entry, encodeEntry, seal } from './entry.ts'
 import { OutboxFailure, type OutboxFailureCode } from './failure.ts'
 import { migrate, readMeta, storeFormat } from './format.ts'
@@ -204,7 +205,8 @@ export class Outbox implements StateReader, AsyncDisposable {
    * @throws UserError when a newer version wrote the store, or it belongs to another agent
    */
   static async open(options: OutboxOptions): Promise<Outbox> {
-    const { store, agent, clock, random } = options
+    const { agent, clock, random } = options
+    const store = codedStore(options.store)
     const meta = await readMeta(store)
     if (meta && meta.agent !== agent)
       throw new UserError(
@@ -213,7 +215,7 @@ export class Outbox implements StateReader, AsyncDisposable {
       )
     if (meta) await migrate(store, meta)
     const recovered = await recover(store, random, clock.wallMs())
-    const outbox = new Outbox(options, recovered)
+    const outbox = new Outbox({ ...options, store }, recovered)
     const first = { key: metaKey, value: seal(metaKey, { format: storeFormat, agent }) }
     await outbox.#exclusive(async () => {
       const changes = [...recovered.repairs, ...outbox.#forgetDrained()]
