@@ -171,6 +171,7 @@ export class Check {
 
   /** @param calm clearly not bad: between bad and calm a fault goes on, yet none begins */
   #judge(fault: Fault, bad: boolean, calm: boolean, atMs: number, found: number | undefined): void {
+    if (!bad && this.#conditions === none) return
     const index = faults.indexOf(fault)
     let condition = this.#conditions[index]
     if (!condition) {

@@ -171,8 +171,12 @@ export class Novelty {
     const old = cells.slice()
     // Three points spread a cell's readings over its width, in case the new cells are finer.
     const points = new Float64Array(3 * cellCount)
-    for (let i = 0; i < points.length; i++)
-      points[i] = Math.min(this.#most, Math.max(this.#least, this.#valueAt((i - 1) / 3)))
+    for (let i = 0; i < cellCount; i++)
+      for (let k = 0; k < 3 && old[i]! > 0; k++)
+        points[3 * i + k] = Math.min(
+          this.#most,
+          Math.max(this.#least, this.#valueAt(i + (k - 1) / 3)),
+        )
     this.#scaleTo(
       (this.#quantile(old, 0.5, 1) + this.#quantile(old, 0.5, -1)) / 2,
       this.#quantile(old, tail, -1) - this.#quantile(old, tail, 1),

@@ -16,6 +16,9 @@ const high = 6
 const heldFrom = 7
 const heldNumbers = 6
 
+/** Room that is kept for held readings, whatever there was need for once. */
+const fewHeld = 8
+
 /** Margin for a consumer's arithmetic in float64: some steps of rounding, relative to the values. */
 const rounding = 2 ** -48
 
@@ -73,6 +76,11 @@ export class Cone implements Segmenter {
       if (stepMs > 0 && stepMs <= this.#heartbeatMs) {
         this.#follow(reading)
         this.#place(reading, whole, out)
+        // A long wait must not cost its memory for ever.
+        if (this.#count <= fewHeld && this.#held.length > fewHeld) {
+          this.#held.length = fewHeld
+          this.#numbers.length = heldFrom + heldNumbers * fewHeld
+        }
         return
       }
       this.release(out)

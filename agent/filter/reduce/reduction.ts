@@ -19,6 +19,8 @@ export type Dress = (between: 'hold' | 'linear', epsilon: number) => Series
 /** Values of readings with these say nothing about the span of a series. */
 const untrue = Quality.outOfRange | Quality.notFinite | Quality.anomalous
 
+const nothing: AdmittedReading[] = []
+
 /** Readings that a saved state can hold at most. */
 const maxSaved = 64
 
@@ -41,7 +43,7 @@ export class Reduction {
   #forNumbers: Series | undefined
   #forOthers: Series | undefined
   /** Held as of the last start, oldest first: the first of them ends a segment that was begun before. */
-  #restored: AdmittedReading[] = []
+  #restored = nothing
 
   constructor(config: ReductionConfig, dress: Dress) {
     this.#config = config
@@ -133,7 +135,7 @@ export class Reduction {
   /** Goes on with what was held: the oldest is kept, so that every start begins with a kept reading. */
   #resume(out: Decisions): void {
     const [first, ...rest] = this.#restored
-    this.#restored = []
+    this.#restored = nothing
     if (!first) return
     out.keep(first, true)
     this.#active = this.#segmenterOf(first)
@@ -150,16 +152,18 @@ export class Reduction {
   }
 
   save(writer: StateWriter): void {
-    const { epsilon, least, most } = this.#tolerance
+    const { epsilon, grows, least, most } = this.#tolerance
+    const first = this.#restored[0]
     const numbers = this.#active === this.#numbers
-    const first = this.#restored[0]?.series ?? {
-      between: numbers && this.#config.method === 'linear' ? 'linear' : 'hold',
-      epsilon: numbers ? epsilon : 0,
+    const linear = first
+      ? first.series.between === 'linear'
+      : numbers && this.#config.method === 'linear'
+    writer.byte((linear ? 1 : 0) | (grows ? 2 : 0))
+    writer.float(first ? first.series.epsilon : numbers ? epsilon : 0)
+    if (grows) {
+      writer.float(least)
+      writer.float(most)
     }
-    writer.byte(first.between === 'linear' ? 1 : 0)
-    writer.float(first.epsilon)
-    writer.float(least)
-    writer.float(most)
     writer.varint(this.held)
     for (const reading of this.#restored) writer.reading(reading)
     this.#active.saveHeld(writer)
@@ -169,8 +173,10 @@ export class Reduction {
   load(saved: SavedReduction): void {
     this.#restored = saved.held
     if (!this.#tolerance.grows) return
-    this.#tolerance.see(saved.least)
-    this.#tolerance.see(saved.most)
+    if (saved.least <= saved.most) {
+      this.#tolerance.see(saved.least)
+      this.#tolerance.see(saved.most)
+    }
     this.#tolerance.renew()
   }
 }
@@ -185,11 +191,12 @@ export interface SavedReduction {
 
 /** @throws StateProblem */
 export function readReduction(reader: StateReader, series: Series, dress: Dress): SavedReduction {
-  const between = reader.byte() === 1 ? 'linear' : 'hold'
+  const flags = reader.byte()
+  const between = flags & 1 ? 'linear' : 'hold'
   const epsilon = reader.float()
   if (!(epsilon >= 0)) throw new StateProblem(`a bound of ${epsilon}`)
-  const least = reader.float()
-  const most = reader.float()
+  const least = flags & 2 ? reader.float() : Infinity
+  const most = flags & 2 ? reader.float() : -Infinity
   const held = Array.from({ length: reader.count(maxSaved) }, () => reader.reading(series))
   for (const reading of held) reading.quality |= Quality.late
   if (held[0]) held[0].series = dress(between, epsilon)
