@@ -37,6 +37,11 @@ if (process.versions.node === pinned || process.env.HEADGATE_NODE === 'any') {
       about: "look into a stopped agent's outbox",
       example: 'outbox ls --data ./var/gw-001',
     },
+    filter: {
+      load: agent,
+      about: 'try a filter on recorded traces',
+      example: 'filter try --trace machine_temperature.csv --plot machine.svg',
+    },
     broker: { load: simulator, about: 'run a small MQTT broker, as `up` uses it' },
   })
 } else {

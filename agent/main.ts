@@ -12,6 +12,7 @@ import { reportToSystemd } from '../shared/systemd.ts'
 import { Agent } from './agent.ts'
 import { type AgentConfig, agentWarnings, describeAgent, loadAgentConfig } from './config.ts'
 import { openControl } from './control.ts'
+import { registerFilter } from './filter-try.ts'
 import { openMetrics } from './metrics.ts'
 import { openHealed } from './outbox/heal.ts'
 import { registerOutbox } from './outbox-command.ts'
@@ -20,8 +21,12 @@ import { openDialer } from './source/dial.ts'
 import { printStatus } from './status.ts'
 import { openHttpLink } from './uplink/http.ts'
 
-/** Adds `headgate agent …` or `headgate outbox …`. */
+/** Adds `headgate agent …`, `headgate outbox …` or `headgate filter …`. */
 export function register(command: Command, name: string): void {
+  if (name === 'filter') {
+    registerFilter(command)
+    return
+  }
   if (name === 'outbox') {
     registerOutbox(command)
     return

@@ -6,6 +6,9 @@ void runPacked({
   about: 'Takes readings from MQTT, keeps them, forwards them, and says of each where it is.',
   program,
   own: 'agent',
-  also: { outbox: "look into a stopped agent's outbox" },
+  also: {
+    outbox: "look into a stopped agent's outbox",
+    filter: 'try a filter on recorded traces',
+  },
   config: '/etc/headgate/agent.yaml',
 })
