@@ -208,6 +208,7 @@ class Pipeline implements AsyncDisposable {
         rules: config.filter,
         saved: await Array.fromAsync(outbox.read('filter')),
       })
+      outbox.settleHeld(filter.held)
       outbox.whenLost((series) => filter.forget(series))
       // Before the source, which dials from the moment it is open.
       const link = ports.openUplink()

@@ -50,6 +50,8 @@ export interface Filter {
    * @param maxBytes about so many at most, so that no commit grows large
    */
   checkpoint(maxBytes: number): StateChange[]
+  /** Readings that wait for a decision now. */
+  readonly held: number
   /** Counts since the start, for who watches. */
   readonly counts: Readonly<FilterCounts>
 }
@@ -92,5 +94,6 @@ export const passingFilter: Filter = {
   flush: nothing,
   forget: nothing,
   checkpoint: () => [],
+  held: 0,
   counts: { series: 0, beyondMaxSeries: 0, late: 0, unreadable: 0 },
 }

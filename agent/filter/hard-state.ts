@@ -36,6 +36,11 @@ export interface HardState {
   alarmMs: number | undefined
 }
 
+/** Readings that it holds, as the ledger counts them. */
+export function heldBy({ reduction, dropped, gathered }: HardState): number {
+  return (reduction?.held.length ?? 0) + dropped + gathered
+}
+
 /** @throws StateProblem */
 export function readHardState(
   bytes: Uint8Array,

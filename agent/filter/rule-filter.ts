@@ -8,7 +8,7 @@ import {
 import type { StateChange } from '../state.ts'
 import { Device } from './device.ts'
 import type { Filter, FilterCounts, Judgement, Observer } from './filter.ts'
-import { type HardState, readHardState } from './hard-state.ts'
+import { type HardState, heldBy, readHardState } from './hard-state.ts'
 import { Journal, type Member } from './journal.ts'
 import { Rule } from './rule.ts'
 import type { FilterConfig } from './schema.ts'
@@ -143,6 +143,13 @@ class RuleFilter implements Filter {
       bytes += value.length
     }
     return changes
+  }
+
+  get held(): number {
+    let sum = 0
+    for (const { track } of this.#entries.values()) sum += track?.held ?? 0
+    for (const { state } of this.#resuming) sum += heldBy(state)
+    return sum
   }
 
   get counts(): FilterCounts {

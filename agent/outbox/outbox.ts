@@ -226,6 +226,20 @@ export class Outbox implements StateReader, AsyncDisposable {
   }
 
   /**
+   * What the filter holds, once it has read its state back: what it should hold beyond that went with damaged
+   * state. To be called before the first commit, with which it becomes durable.
+   */
+  settleHeld(held: number): void {
+    const { ledger } = this.#totals
+    const lost = ledger.buffered - held
+    if (lost === 0) return
+    ledger.buffered = held
+    // Where it holds more, it is the ledger that was damaged.
+    if (lost > 0) ledger.lostCorrupt += lost
+    else ledger.received -= lost
+  }
+
+  /**
    * Makes what became of a group durable, all or nothing.
    *
    * @throws OutboxFailure; the outbox is then of no more use

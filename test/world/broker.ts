@@ -18,6 +18,8 @@ export interface Accepted {
   qos: 0 | 1
   /** What must become of it: one reading each, or one quarantined message. */
   contents: readonly string[]
+  /** Set where the filter may leave it out, and a consumer must be able to tell what it was. */
+  point: Point | undefined
   /** An agent has sent a PUBACK for it, or for what the broker takes for it. */
   acknowledged: boolean
   /** Machines that it was sent to. */
@@ -28,6 +30,11 @@ export interface Accepted {
    * packet ids prove nothing.
    */
   repeats: number
+}
+
+export interface Point {
+  timeMs: number
+  value: number
 }
 
 /** What kind of broker it is; all of them are real. */
@@ -104,7 +111,7 @@ export class Broker {
     })
   }
 
-  accept(message: Pick<Accepted, 'device' | 'topic' | 'payload' | 'qos' | 'contents'>): void {
+  accept(message: Omit<Accepted, 'number' | 'acknowledged' | 'sentTo' | 'repeats'>): void {
     const accepted: Accepted = {
       ...message,
       number: this.record.length,
@@ -140,6 +147,12 @@ export class Broker {
   /** QoS 1 messages that are sent and not acknowledged: whoever forgets now cannot know them again. */
   *inFlight(): Iterable<Accepted> {
     for (const { inFlight } of this.#sessions.values()) yield* inFlight.values()
+  }
+
+  /** What is still the broker's, oldest first. */
+  unacknowledged(): Accepted[] {
+    const queued = [...this.#sessions.values()].flatMap(({ queue }) => queue)
+    return [...this.inFlight(), ...queued].sort((a, b) => a.number - b.number)
   }
 
   /** All connections are lost; so is, where the sessions are not kept, what they held. */

@@ -194,7 +194,7 @@ export const faultKinds = {
   'agent image restored': {
     begin(world) {
       const gateway = world.gateways[0]!
-      const image = gateway.store.image()
+      const image = world.imageOf(gateway)
       return () => world.restoreGateway(gateway, image)
     },
   },

@@ -77,7 +77,7 @@ export class Gateway {
       clock: machine.clock(process),
       random: seededRandom(randomSeed),
       boot: machine.boot,
-      reserve: { release: async () => {}, restore: async () => true },
+      reserve: this.store.reserve(process),
       openStore: () => this.store.open(process),
       dialer: {
         dial: (handlers, signal) => broker.dial(machine.name, process, handlers, signal),

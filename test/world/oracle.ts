@@ -17,10 +17,11 @@ import { type Lane, type Reading, SeriesTable, streams } from '../../shared/read
 import type { Accepted, Broker } from './broker.ts'
 import type { SimulatedCollector } from './collector.ts'
 import type { Gateway } from './gateway.ts'
+import { Reconstruction } from './reconstruction.ts'
 
 export interface Violation {
   /** Which promise is broken; two violations of one promise are one finding. */
-  promise: 'P1' | 'P2' | 'P3' | 'P4' | 'P5' | 'P6' | 'P7' | 'P8' | 'alarm'
+  promise: 'P1' | 'P2' | 'P3' | 'P4' | 'P5' | 'P6' | 'P7' | 'P8' | 'P10' | 'alarm'
   text: string
 }
 
@@ -53,6 +54,11 @@ export interface Excuses {
    * of several agents one may have nothing to say, and one that is damaged may not know of it.
    */
   rolledBack: Set<string>
+  /**
+   * Messages, by number, from when an agent's image was taken to when it was put back: what was left out in
+   * between rested on readings that went with the image. From, to.
+   */
+  rolledBackPoints: [number, number][]
 }
 
 /** One batch in the log, decoded. */
@@ -76,6 +82,7 @@ export class Oracle {
   readonly violations: Violation[] = []
   readonly #broker: Broker
   readonly #excuses: Excuses
+  readonly #error: number
   readonly #table = new SeriesTable()
   /** What every sequence ever stood for, by incarnation, lane and sequence. */
   readonly #assigned = new Map<string, string>()
@@ -90,8 +97,10 @@ export class Oracle {
   readonly #names = new Map<Gateway, Map<number, string>>()
   readonly #decoded = new Map<string, Stored>()
 
-  constructor(broker: Broker, excuses: Excuses) {
+  /** @param error how far a reading that the filter leaves out may be from what stands in for it */
+  constructor(broker: Broker, excuses: Excuses, error: number) {
     this.#broker = broker
+    this.#error = error
     this.#excuses = excuses
   }
 
@@ -153,6 +162,13 @@ export class Oracle {
     else this.#places.set(content, [place])
   }
 
+  /** What agents have taken and not numbered: a reduction holds it, or leaves it out. */
+  undecided(): Accepted[] {
+    return this.#broker.record.filter(
+      ({ point, sentTo, contents }) => point && sentTo.size > 0 && !this.#places.has(contents[0]!),
+    )
+  }
+
   /** The places of what waits in a gateway's store. */
   undelivered(gateway: Gateway): Set<string> {
     const places = new Set<string>()
@@ -210,6 +226,7 @@ export class Oracle {
     const lines = this.#follow(batches, damaged || logFlips > 1)
     const counts = this.#count(batches)
     this.#checkDelivery(counts, lines)
+    this.#checkReductions(counts, batches)
     if (!this.#excuses.severalLines && !this.#broker.kind.reorders) this.#checkOrder(batches)
     this.watch(gateways)
     this.#checkLedger(gateways, batches)
@@ -307,10 +324,10 @@ export class Oracle {
   /** P1 and P2, by content: what was acknowledged is there or declared, and nothing is there too often. */
   #checkDelivery(counts: ReadonlyMap<string, number>, lines: ReadonlyMap<string, Line>): void {
     const due = new Map<string, { acknowledged: number; allowed: number }>()
-    for (const { contents, acknowledged, repeats } of this.#broker.record)
+    for (const { contents, acknowledged, repeats, point } of this.#broker.record)
       for (const content of contents) {
         const sum = due.get(content) ?? { acknowledged: 0, allowed: 0 }
-        sum.acknowledged += acknowledged ? 1 : 0
+        sum.acknowledged += acknowledged && !point ? 1 : 0
         sum.allowed += 1 + repeats
         due.set(content, sum)
       }
@@ -333,6 +350,22 @@ export class Oracle {
     for (const content of counts.keys())
       if (!due.has(content) && !content.startsWith(own))
         this.fail('P2', `${content} is in the log, and nobody sent it`)
+  }
+
+  /** P10, which stands for P1 where a reduction may leave readings out. */
+  #checkReductions(counts: ReadonlyMap<string, number>, batches: readonly Stored[]): void {
+    const { storeDamaged, collectorForgot, severalLines, rolledBackPoints } = this.#excuses
+    if (storeDamaged || collectorForgot) return
+    const bulk = batches.filter(({ batch }) => batch.lane === 'bulk')
+    const lines = severalLines ? [bulk, ...chainsOf(bulk)] : [bulk]
+    const items = lines.map((line) => line.flatMap((stored) => stored.items))
+    const reconstruction = new Reconstruction('level', items, this.#error)
+    for (const { number, point, contents, acknowledged } of this.#broker.record) {
+      if (!point || !acknowledged || counts.has(contents[0]!)) continue
+      if (rolledBackPoints.some(([from, to]) => from <= number && number < to)) continue
+      if (!reconstruction.explains(point))
+        this.fail('P10', `${contents[0]} is left out, and nothing stands in for it`)
+    }
   }
 
   #isExcused(content: string): boolean {
@@ -370,7 +403,8 @@ export class Oracle {
     const closed = new Set<string>()
     for (const { batch, items } of batches) {
       const { lane, incarnation, predecessor } = batch
-      if (closed.has(`${hex(incarnation)}/${lane}`))
+      // What a collector has forgotten is declared afterwards.
+      if (closed.has(`${hex(incarnation)}/${lane}`) && !this.#excuses.collectorForgot)
         this.fail('P3', `${hex(incarnation)}/${lane} goes on behind its successor`)
       if (predecessor) closed.add(`${hex(predecessor)}/${lane}`)
       for (const item of items)
@@ -422,6 +456,21 @@ export class Oracle {
       if ((status?.uplink.forks ?? 0) > 0)
         this.fail('alarm', `${machine.name} takes its history for forked, and it is not`)
   }
+}
+
+/** Each last incarnation with those that it goes back to, oldest first. */
+function chainsOf(batches: readonly Stored[]): Stored[][] {
+  const own = Map.groupBy(batches, ({ batch }) => hex(batch.incarnation))
+  const before = new Map<string, string>()
+  for (const { batch } of batches)
+    if (batch.predecessor) before.set(hex(batch.incarnation), hex(batch.predecessor))
+  const heads = new Set([...own.keys(), ...before.keys()]).difference(new Set(before.values()))
+  return [...heads].map((head) => {
+    const line: Stored[] = []
+    for (let name: string | undefined = head; name !== undefined; name = before.get(name))
+      line.unshift(...(own.get(name) ?? []))
+    return line
+  })
 }
 
 /** What an item stands for, one text a sequence; none for a gap. */

@@ -27,7 +27,7 @@ export interface Round {
 }
 
 const kinds = Object.keys(faultKinds) as FaultKindName[]
-export const devices = 4
+export const devices = 5
 
 /** What a seed does. @param only numbers of the faults that are kept; all where it is left out */
 export function planOf(seed: number, only?: ReadonlySet<number>): Round[] {

@@ -1,3 +1,4 @@
+import type { Reserve } from '../../agent/agent.ts'
 import { OutboxFailure } from '../../agent/outbox/failure.ts'
 import { UserError } from '../../shared/failure.ts'
 import type { Store, StoreChange, StoreEntry, StoreRange } from '../../shared/ports.ts'
@@ -29,6 +30,8 @@ export interface StoreTrouble {
   eioSync: number
 }
 
+/** So many writes fit into the reserve. */
+const spareWrites = 30
 const noTrouble: StoreTrouble = { full: false, eioWrite: 0, eioSync: 0 }
 
 /** What a store held, as a backup of its folder would. */
@@ -65,6 +68,8 @@ export class SimulatedStore {
   /** A write has failed on this handle. */
   #failed = false
   #lockedBy: Process | undefined
+  /** Writes for which the disk has room although it is full; undefined while the reserve is held. */
+  #spareWrites: number | undefined
 
   constructor(options: StoreOptions) {
     this.#options = options
@@ -78,7 +83,7 @@ export class SimulatedStore {
   async open(process: Process): Promise<Store> {
     await process.wait(1)
     if (this.#lockedBy?.alive) throw new UserError('another running agent holds it')
-    if (this.trouble.full && this.#options.seeded.chance(0.5)) {
+    if (this.#isFull() && this.#options.seeded.chance(0.5)) {
       this.#options.coverage.hit('store ENOSPC')
       throw new OutboxFailure('OUTBOX_OPEN_FAILED', 'ENOSPC: open')
     }
@@ -86,6 +91,26 @@ export class SimulatedStore {
     this.#options.opened()
     this.#recover()
     return new Handle(this, process)
+  }
+
+  /** Disk space kept aside, beside the folder. */
+  reserve(process: Process): Reserve {
+    return {
+      release: async () => {
+        await process.wait(1)
+        this.#spareWrites ??= spareWrites
+      },
+      restore: async () => {
+        await process.wait(1)
+        if (this.#spareWrites !== undefined && this.trouble.full) return false
+        this.#spareWrites = undefined
+        return true
+      },
+    }
+  }
+
+  #isFull(): boolean {
+    return this.trouble.full && (this.#spareWrites ?? 0) <= 0
   }
 
   unlock(process: Process): void {
@@ -150,7 +175,9 @@ export class SimulatedStore {
   /** @throws what the disk does to a write */
   append(changes: readonly StoreChange[]): LogRecord {
     const { seeded, coverage, writeBufferBytes } = this.#options
-    const { full, eioWrite } = this.trouble
+    const { eioWrite } = this.trouble
+    const full = this.#isFull()
+    if (this.#spareWrites !== undefined) this.#spareWrites -= 1
     if (full || seeded.chance(eioWrite)) {
       coverage.hit(full ? 'store ENOSPC' : 'store EIO on write')
       this.#failed = true

@@ -1,11 +1,12 @@
 import type { AgentConfig } from '../../agent/config.ts'
 import { decodeSchema } from '../../agent/decode/decode.ts'
+import { filterSchema } from '../../agent/filter/filter.ts'
 import { outboxSchema } from '../../agent/outbox/outbox.ts'
 import { sourceSchema } from '../../agent/source/source.ts'
 import { uplinkSchema } from '../../agent/uplink/uplink.ts'
 import type { Clock } from '../../shared/ports.ts'
 import { Seeded } from '../support/seeded.ts'
-import { Broker, type BrokerKind } from './broker.ts'
+import { type Accepted, Broker, type BrokerKind } from './broker.ts'
 import { SimulatedCollector } from './collector.ts'
 import { Coverage } from './coverage.ts'
 import { type DiskImage, SimulatedDisk } from './disk.ts'
@@ -14,7 +15,7 @@ import { Gateway } from './gateway.ts'
 import { Machine, Process } from './machine.ts'
 import { Network } from './network.ts'
 import { type Excuses, Oracle, quarantineContent } from './oracle.ts'
-import type { Fault, Round } from './plan.ts'
+import { devices, type Fault, type Round } from './plan.ts'
 import type { StoreImage } from './store.ts'
 import { Timeline } from './timeline.ts'
 import { Trace } from './trace.ts'
@@ -24,6 +25,14 @@ import { WorldLog } from './world-log.ts'
 const beginMs = 1_767_225_600_000
 /** In which everything must have come to rest once faults have ended: retries wait a minute at most. */
 const drainMs = 15 * 60_000
+
+/** A backup of a gateway. */
+export interface GatewayImage {
+  store: StoreImage
+  undecided: readonly Accepted[]
+  /** Number of the first message that it knows nothing of. */
+  since: number
+}
 
 /** Everything there is, in one process: an agent or more, a broker, a collector, and what connects them. */
 export class World {
@@ -48,7 +57,8 @@ export class World {
   readonly #config: AgentConfig
   readonly #clock: Clock
   #machines = 0
-  #published = [0, 0, 0, 0]
+  readonly #published = Array.from({ length: devices }, () => 0)
+  #level = 20
   readonly #ends = new Set<() => void>()
 
   constructor(seed: number, options: { keepTrace?: boolean } = {}) {
@@ -71,10 +81,11 @@ export class World {
       takenAway: new Set(),
       elsewhere: new Set(),
       rolledBack: new Set(),
+      rolledBackPoints: [],
     }
     this.broker = new Broker({ kind, network: this.plant, trace: this.trace })
     this.repeatsContent = !kind.reusesIds
-    this.oracle = new Oracle(this.broker, this.excuses)
+    this.oracle = new Oracle(this.broker, this.excuses, reduce.error)
     this.#clock = this.#machine('observer').clock(new Process(this.timeline))
     this.collector = this.#makeCollector()
     this.gateways = [this.#makeGateway()]
@@ -164,7 +175,7 @@ export class World {
     return this.gateways.every((gateway) => {
       if (gateway.requests > 0) return false
       const status = gateway.status
-      if (!status || status.source.unackedMessages > 0) return false
+      if (!status || status.source.unackedMessages > 0 || status.ledger.buffered > 0) return false
       return Object.values(status.lanes).every(({ entries }) => entries === 0)
     })
   }
@@ -196,7 +207,9 @@ export class World {
       // A sensor may well say the same again.
       const repeats = device === 0 && this.repeatsContent && this.#seeded.chance(0.3)
       if (!repeats) this.#published[device]! += 1
-      this.broker.accept(makeMessage(device, Math.max(1, this.#published[device]!)))
+      // It wanders, now and then it jumps.
+      this.#level += (this.#seeded.uniform() - 0.5) * (this.#seeded.chance(0.1) ? 20 : 0.6)
+      this.broker.accept(makeMessage(device, Math.max(1, this.#published[device]!), this.#level))
     }
   }
 
@@ -205,13 +218,25 @@ export class World {
     for (const message of this.broker.inFlight()) message.repeats += 1
   }
 
-  restoreGateway(gateway: Gateway, image: StoreImage): void {
+  /** Begins an image of a gateway: what it holds undecided is decided once more by whoever resumes it. */
+  imageOf(gateway: Gateway): GatewayImage {
+    const [first] = this.broker.unacknowledged()
+    return {
+      store: gateway.store.image(),
+      undecided: this.oracle.undecided(),
+      since: first?.number ?? this.broker.record.length,
+    }
+  }
+
+  restoreGateway(gateway: Gateway, { store, undecided, since }: GatewayImage): void {
     this.coverage.hit('agent image restored')
     this.excuses.severalLines = true
     gateway.crash('power cut')
     this.forgetMarks()
+    this.excuses.rolledBackPoints.push([since, this.broker.record.length])
     const before = this.oracle.undelivered(gateway)
-    gateway.store.restore(image)
+    gateway.store.restore(store)
+    for (const message of undecided) message.repeats += 1
     const after = this.oracle.undelivered(gateway)
     for (const content of before) if (!after.has(content)) this.excuses.takenAway.add(content)
     gateway.start()
@@ -222,11 +247,7 @@ export class World {
     if (this.gateways.length > 1) return
     this.coverage.hit('clone')
     this.excuses.severalLines = true
-    const [original] = this.gateways
-    const copy = this.#makeGateway()
-    copy.store.restore(original!.store.image())
-    this.oracle.copied(original!, copy)
-    this.gateways.push(copy)
+    const copy = this.#copyGateway()
     copy.start()
   }
 
@@ -238,12 +259,21 @@ export class World {
     this.excuses.forked = true
     const [original] = this.gateways
     original!.crash('killed')
-    const copy = this.#makeGateway()
-    copy.store.restore(original!.store.image())
-    this.oracle.copied(original!, copy)
-    this.gateways.push(copy)
+    this.#copyGateway()
     const seed = this.#seeded.below(2 ** 32)
     for (const gateway of this.gateways) gateway.start(seed)
+  }
+
+  /** Another machine with what the first one's store holds. */
+  #copyGateway(): Gateway {
+    const original = this.gateways[0]!
+    const copy = this.#makeGateway()
+    const { store, undecided } = this.imageOf(original)
+    copy.store.restore(store)
+    for (const message of undecided) message.repeats += 1
+    this.oracle.copied(original, copy)
+    this.gateways.push(copy)
+    return copy
   }
 
   restoreCollector(collector: SimulatedCollector, image: DiskImage): void {
@@ -332,6 +362,9 @@ function makeBrokerKind(seeded: Seeded): BrokerKind {
 /** What devices publish in, one topic of each filter. */
 const spoken = ['sensors/d0/v', 'multi/d1']
 
+/** A level may be off by so much; what is held is let go after a while, so that a world can come to rest. */
+const reduce = { error: 0.5, maxDelay: '5s' }
+
 const decode = decodeSchema.parse([
   { topic: 'sensors/{device}/{metric}' },
   { topic: 'multi/{device}', values: 'all', time: 'none' },
@@ -352,7 +385,16 @@ function makeConfig(seeded: Seeded, { version }: BrokerKind): AgentConfig {
     data: '',
     source: { ...source, topics },
     decode,
-    filter: [],
+    filter: filterSchema.parse(
+      seeded.chance(0.6)
+        ? [
+            {
+              match: { metric: 'level' },
+              reduce: { method: seeded.pick(['linear', 'deadband']), ...reduce },
+            },
+          ]
+        : [],
+    ),
     outbox: { ...outboxSchema.parse({}), ...(seeded.chance(0.15) && { maxBytes: 2_000 }) },
     uplink: uplinkSchema.parse({
       url: 'http://collector.test',
@@ -366,22 +408,35 @@ function makeConfig(seeded: Seeded, { version }: BrokerKind): AgentConfig {
   })
 }
 
-/** By device: one value, several values, something broken now and then, QoS 0. */
-function makeMessage(device: number, number: number) {
+/** By device: one value, several values, something broken now and then, QoS 0, a level that is thinned out. */
+function makeMessage(device: number, number: number, level: number) {
   const name = `d${device}`
+  const plain = { device: name, qos: 1 as const, point: undefined }
+  if (device === 4) {
+    // No two are equal, so that each has a name.
+    const value = Number((level + number * 1e-6).toFixed(9))
+    const timeMs = beginMs + number * 1_000
+    return {
+      ...plain,
+      topic: `sensors/${name}/level`,
+      payload: Buffer.from(`{"v":${value},"t":${timeMs}}`),
+      contents: [`${name}/level=${value}`],
+      point: { timeMs, value },
+    }
+  }
   if (device === 1) {
     const payload = Buffer.from(`{"a":${number},"b":{"c":${number}}}`)
     const contents = [`${name}/a=${number}`, `${name}/b.c=${number}`]
-    return { device: name, topic: `multi/${name}`, payload, qos: 1 as const, contents }
+    return { ...plain, topic: `multi/${name}`, payload, contents }
   }
   const topic = `sensors/${name}/v`
   if (device === 2 && number % 3 === 0) {
     const payload = Buffer.from(`broken ${number}`)
     const contents = [quarantineContent(topic, payload)]
-    return { device: name, topic, payload, qos: 1 as const, contents }
+    return { ...plain, topic, payload, contents }
   }
   return {
-    device: name,
+    ...plain,
     topic,
     payload: Buffer.from(`{"v":${number}}`),
     qos: device === 3 ? (0 as const) : (1 as const),

@@ -1,0 +1,77 @@
+import type { Item } from '../../shared/batch.ts'
+import type { Series } from '../../shared/reading.ts'
+import type { Point } from './broker.ts'
+
+interface Kept extends Point {
+  between: Series['between']
+}
+
+/** Two kept points of which nothing in between was admitted, or is known to be lost. */
+interface Stretch {
+  from: Kept
+  to: Kept
+  hasGap: boolean
+}
+
+/** For a consumer's arithmetic. */
+const rounding = 1e-9
+
+/** What a consumer makes of one series: readings from the log, and how to read between them. */
+export class Reconstruction {
+  readonly #stretches: Stretch[] = []
+  readonly #last: Kept[] = []
+  readonly #error: number
+
+  /** @param lines of items in the log's order: all of them, or those of each incarnation */
+  constructor(metric: string, lines: Iterable<readonly Item[]>, error: number) {
+    this.#error = error
+    for (const items of lines) this.#follow(metric, items)
+  }
+
+  #follow(metric: string, items: readonly Item[]): void {
+    let last: Kept | undefined
+    let hasGap = false
+    const seen = new Set<number>()
+    for (const item of items) {
+      if (item.kind === 'gap') hasGap = true
+      if (item.kind !== 'readings') continue
+      for (const { series, timeMs, value } of item.readings) {
+        if (series.metric !== metric || typeof value !== 'number' || seen.has(timeMs)) continue
+        seen.add(timeMs)
+        const point = { timeMs, value, between: series.between }
+        // What came before the first one is lost with it.
+        const before = last ?? { ...point, timeMs: Number.NEGATIVE_INFINITY }
+        // Where time goes back, a broker delivers out of order: what was left out until then lies ahead.
+        const goesBack = point.timeMs < before.timeMs
+        const to = goesBack ? { ...point, timeMs: Number.POSITIVE_INFINITY } : point
+        if (last || hasGap) this.#stretches.push({ from: before, to, hasGap })
+        last = point
+        hasGap = false
+      }
+    }
+    if (last && hasGap)
+      this.#stretches.push({
+        from: last,
+        to: { ...last, timeMs: Number.POSITIVE_INFINITY },
+        hasGap,
+      })
+    else if (last) this.#last.push(last)
+  }
+
+  /** A reading that is not there is within the bound of what stands in for it, or lost in a declared gap. */
+  explains({ timeMs, value }: Point): boolean {
+    const isNear = (other: number) => Math.abs(other - value) <= this.#error + rounding
+    for (const { from, to, hasGap } of this.#stretches) {
+      if (timeMs < from.timeMs || timeMs > to.timeMs) continue
+      if (hasGap) return true
+      if (from.between === 'hold' && isNear(from.value)) return true
+      if (from.between !== 'linear') continue
+      if (to.timeMs === Number.POSITIVE_INFINITY) continue
+      const share = (timeMs - from.timeMs) / (to.timeMs - from.timeMs)
+      if (isNear(from.value + share * (to.value - from.value))) return true
+    }
+    return this.#last.some(
+      (last) => last.between === 'hold' && last.timeMs <= timeMs && isNear(last.value),
+    )
+  }
+}
