@@ -40,6 +40,7 @@ import {
   positionKey,
   stateKey,
   stateRange,
+  tailRange,
   totalsKey,
 } from './key.ts'
 import { describeGap, encodeBounded, isGap, runsOf, split } from './piece.ts'
@@ -55,7 +56,8 @@ import {
   recover,
   type StoredTotals,
 } from './recovery.ts'
-import { countWire, type Totals } from './totals.ts'
+import { clearTail, Tail, type TailDraft, type TailPiece, tailSchema } from './tail.ts'
+import { copyTotals, countWire, type Totals } from './totals.ts'
 
 export { OutboxFailure } from './failure.ts'
 
@@ -77,6 +79,8 @@ export const outboxSchema = z.strictObject({
   expiry: duration({ min: '1m', max: '3650d' }).optional(),
   /** Disk space kept aside, so that a full disk still lets the outbox open, drain and be cleaned up. */
   reserve: size({ min: '0B', max: '1GiB' }).prefault('16MiB'),
+  /** Raw readings kept after delivery, to look back at; none when absent. */
+  tail: tailSchema.optional(),
 })
 export type OutboxConfig = z.infer<typeof outboxSchema>
 
@@ -87,6 +91,8 @@ export interface CommitGroup {
   records: readonly LaneRecord[]
   rejects: readonly QuarantinedMessage[]
   state: readonly StateChange[]
+  /** The group's readings as they came, for the tail. */
+  raw?: readonly TailPiece[]
   /** What the group adds to the ledger; the rejects are counted here too, as received. */
   counts: {
     received: number
@@ -173,6 +179,8 @@ export class Outbox implements StateReader, AsyncDisposable {
   readonly #waiting = new Set<() => void>()
   /** Damage found at opening, one line each. */
   readonly damage: readonly string[]
+  /** Raw readings kept after delivery, where that is configured. */
+  readonly tail: Tail | undefined
   #onLoss: (series: Iterable<{ device: string; metric: string }>) => Judgement = () =>
     passingFilter.judge([])
   #totals: Totals
@@ -182,7 +190,7 @@ export class Outbox implements StateReader, AsyncDisposable {
   #writing: Promise<unknown> = Promise.resolve()
   #closing: Promise<void> | undefined
 
-  private constructor(options: OutboxOptions, recovered: Recovered) {
+  private constructor(options: OutboxOptions, recovered: Recovered, tail: Tail | undefined) {
     this.#store = options.store
     this.#clock = options.clock
     this.#random = options.random
@@ -194,6 +202,7 @@ export class Outbox implements StateReader, AsyncDisposable {
     this.#stock = recovered.stock
     this.#totals = recovered.totals
     this.damage = recovered.damage
+    this.tail = tail
     this.#head = perLane(() => ({ ordinal: 0, first: 0 }))
     this.#waitingSince = perLane(() => options.clock.monotonicMs())
     this.#lastOrdinal = Math.max(0, ...recovered.incarnations.keys())
@@ -215,11 +224,14 @@ export class Outbox implements StateReader, AsyncDisposable {
       )
     if (meta) await migrate(store, meta)
     const recovered = await recover(store, random, clock.wallMs())
-    const outbox = new Outbox({ ...options, store }, recovered)
+    const { tail: wanted } = options.config
+    const tail = wanted && (await Tail.open(store, wanted))
+    const outbox = new Outbox({ ...options, store }, recovered, tail)
     const first = { key: metaKey, value: seal(metaKey, { format: storeFormat, agent }) }
     await outbox.#exclusive(async () => {
       const changes = [...recovered.repairs, ...outbox.#forgetDrained()]
       if (!meta) changes.push(first)
+      if (!tail) changes.push(...(await clearTail(store)))
       if (changes.length > 0) await outbox.#write(changes, true)
     })
     return outbox
@@ -247,11 +259,20 @@ export class Outbox implements StateReader, AsyncDisposable {
   async commit(group: CommitGroup): Promise<void> {
     await this.#exclusive(async () => {
       const draft = this.#draft()
-      const totals = structuredClone(this.#totals)
+      const totals = copyTotals(this.#totals)
       fill(draft, totals, group)
-      await this.#write([...draft.changes, this.#putTotals(totals, draft.received, draft)], true)
+      const tail = await this.#addToTail(group.raw ?? [], draft)
+      await this.#write(
+        [
+          ...draft.changes,
+          ...(tail?.changes ?? []),
+          this.#putTotals(totals, draft.received, draft),
+        ],
+        true,
+      )
       this.#totals = totals
       this.#keep(draft)
+      if (tail) this.tail?.keep(tail)
       if (this.bytes > this.#config.maxBytes) await this.#evict()
     })
     for (const listener of this.#listeners) listener()
@@ -371,7 +392,7 @@ export class Outbox implements StateReader, AsyncDisposable {
   async release(cut: Cut, options: { wireBytes?: number } = {}): Promise<void> {
     await this.#exclusive(async () => {
       const { lane, incarnation } = cut
-      const totals = structuredClone(this.#totals)
+      const totals = copyTotals(this.#totals)
       totals.ledger.forwarded += cut.received
       totals.derivedForwarded += cut.derived
       if (lane === 'quarantine') totals.quarantineForwarded += cut.records
@@ -422,7 +443,7 @@ export class Outbox implements StateReader, AsyncDisposable {
       )
       const key = entryKey(cut.lane, cut.incarnation.ordinal, cut.first)
       const rest = cut.changes.filter((change) => change.value)
-      const totals = structuredClone(this.#totals)
+      const totals = copyTotals(this.#totals)
       totals.ledger.quarantined += cut.received
       totals.gaps += 1
       await this.#write(
@@ -467,7 +488,7 @@ export class Outbox implements StateReader, AsyncDisposable {
       const gap = describeGap('released', count, end.after, [])
       const entry = gapEntry(gap, where.chain, this.#clock.wallMs())
       const position = { sequence: where.held, chain: where.chain }
-      const totals = structuredClone(this.#totals)
+      const totals = copyTotals(this.#totals)
       totals.gaps += count
       await this.#write(
         [
@@ -616,9 +637,10 @@ export class Outbox implements StateReader, AsyncDisposable {
     for (const resolve of this.#waiting) resolve()
   }
 
-  /** Gives the disk space of what is delivered back, which LevelDB may keep for as long as it likes. */
+  /** Gives disk space back: the tail's, and that of what is delivered, which LevelDB may keep for long. */
   async reclaim(): Promise<void> {
-    this.#check()
+    await this.#exclusive(() => this.#shorten((tail) => tail.add([], 0, this.#clock.wallMs())))
+    if (this.tail) await this.#store.compact?.(tailRange())
     for (const lane of lanes) {
       const { gte, lt } = entryRange(lane)
       // Only up to what still waits: to rewrite that would take as much space again.
@@ -696,6 +718,12 @@ export class Outbox implements StateReader, AsyncDisposable {
     this.#current = incarnation
   }
 
+  /** The tail gives way to what the lanes need. */
+  #addToTail(raw: readonly TailPiece[], { added }: Draft): Promise<TailDraft> | undefined {
+    const stored = added.reduce((sum, { entry }) => sum + entry.item.length, this.bytes)
+    return this.tail?.add(raw, this.#config.maxBytes - stored, this.#clock.wallMs())
+  }
+
   /** Drops what is stored of incarnations that are delivered and that nothing names any more. */
   #forgetDrained(): StoreChange[] {
     const drained = (ordinal: number) =>
@@ -730,11 +758,12 @@ export class Outbox implements StateReader, AsyncDisposable {
   }
 
   /**
-   * Drops what is older than `expiry`, as gaps.
+   * Drops what is older than `expiry`, as gaps, and what is too old for the tail.
    *
    * @throws OutboxFailure
    */
   async expire(): Promise<void> {
+    await this.#exclusive(() => this.#shorten((tail) => tail.expire(this.#clock.wallMs())))
     const { expiry } = this.#config
     if (expiry === undefined) return
     await this.#exclusive(async () => {
@@ -743,6 +772,17 @@ export class Outbox implements StateReader, AsyncDisposable {
         while (await this.#giveUp(lane, 'expired', ({ committedMs }) => committedMs < endMs)) {}
       this.#roomMade()
     })
+  }
+
+  /** Writes what `cut` takes off the tail, until it takes off nothing more. */
+  async #shorten(cut: (tail: Tail) => Promise<TailDraft>): Promise<void> {
+    const { tail } = this
+    while (tail) {
+      const draft = await cut(tail)
+      if (draft.changes.length === 0) return
+      await this.#write(draft.changes, false)
+      tail.keep(draft)
+    }
   }
 
   /**
@@ -788,7 +828,7 @@ export class Outbox implements StateReader, AsyncDisposable {
     const entry = gapEntry(gap, victims[0]!.entry.before, this.#clock.wallMs())
     const key = entryKey(lane, place.ordinal, place.first)
     const received = victims.reduce((sum, victim) => sum + victim.entry.received, 0)
-    const totals = structuredClone(this.#totals)
+    const totals = copyTotals(this.#totals)
     // A reduction must not lean on a reading that is gone: it starts anew in the same write.
     const draft = this.#draft()
     fill(draft, totals, afterLoss(this.#onLoss(seriesOf(items))))

@@ -32,6 +32,11 @@ export function emptyTotals(): Totals {
   }
 }
 
+/** A draft of the next totals, which become true with the write that stores them. */
+export function copyTotals(totals: Totals): Totals {
+  return { ...totals, ledger: { ...totals.ledger }, wire: { ...totals.wire } }
+}
+
 /** Adds `bytes` to the day and month that `iso` (a UTC ISO time) falls in. */
 export function countWire(wire: Totals['wire'], bytes: number, iso: string): Totals['wire'] {
   const [day, month] = [iso.slice(0, 10), iso.slice(0, 7)]

@@ -89,8 +89,8 @@ export class Link implements PacketSink {
   readonly #ended = Promise.withResolvers<void>()
   #answer: Packet | undefined
   readonly #parser
-  /** By packet id: the QoS 1 message that we have and have not acknowledged. */
-  readonly #held = new Array<Message | undefined>(65_536)
+  /** By packet id, as far as there are any: the QoS 1 message that we have and have not acknowledged. */
+  readonly #held: (Message | undefined)[] = []
   #paused = false
   #subscribed = false
   #ordinal = 0
@@ -316,6 +316,7 @@ export class Link implements PacketSink {
         this.retransmitted += 1
         return
       }
+      while (this.#held.length <= message.packetId) this.#held.push(undefined)
       this.#held[message.packetId] = message
     }
     if (this.pending.length === 0) this.pendingSinceMs = this.#heardMs

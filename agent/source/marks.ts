@@ -54,8 +54,8 @@ export class Marks {
    * its PUBACK, and in order, so all those before it.
    */
   #reused = 0
-  /** By packet id: the last group of this connection that used it; 0 for none. */
-  readonly #usedIn = new Float64Array(65_536)
+  /** By packet id, as far as there are any: the last group of this connection that used it; 0 for none. */
+  readonly #usedIn: number[] = []
   /** The marks of this connection's groups have ended up to that of this ordinal … */
   #ended = 0
   /** … and up to this one, their end is committed. */
@@ -201,7 +201,7 @@ export class Marks {
       this.#reused = 0
       this.#ended = 0
       this.#deleted = 0
-      this.#usedIn.fill(0)
+      this.#usedIn.length = 0
       this.#gather = this.#earlierKeys.length > 0
     }
     this.#endProven(Math.max(proven, this.#reused))
@@ -222,7 +222,8 @@ export class Marks {
   /** The earlier mark that this message repeats. */
   #repeated(mark: Mark, { ordinal, arrival }: MessageGroup): Mark | undefined {
     const { packetId } = mark
-    const usedIn = this.#usedIn[packetId]!
+    const usedIn = this.#usedIn[packetId] ?? 0
+    while (this.#usedIn.length <= packetId) this.#usedIn.push(0)
     this.#usedIn[packetId] = ordinal
     if (usedIn > 0) {
       // Acknowledged on this very connection and used again: a new message. Were its mark still stored at
