@@ -15,9 +15,10 @@ import {
   encodeRecord,
   type GapReason,
   maxRecords,
+  type RecordsSummary,
   readGap,
   readRecords,
-  recordsRange,
+  summarizeRecords,
   writeGap,
   writeRecords,
 } from './batch/records.ts'
@@ -127,6 +128,8 @@ export interface ItemSummary {
   /** Earliest and latest time of its readings, or of what it declares gone; undefined where unknown. */
   fromMs: number | undefined
   toMs: number | undefined
+  /** Records of each type; undefined for other items. */
+  types: RecordsSummary['types'] | undefined
   /** Length of its encoding. */
   bytes: number
 }
@@ -189,7 +192,7 @@ export function itemSummary(bytes: Uint8Array): ItemSummary {
 
 /**
  * Joins neighbours of the same kind, so that what small items repeat is sent once. Gaps stay as they
- * are. Arrivals of joined readings are coarsened to 100 ms; everything else is kept exactly.
+ * are, and so does what would be too much for one item. Arrivals of joined readings are coarsened to 100 ms; everything else is kept exactly.
  */
 export function mergeItems(items: readonly Uint8Array[]): Uint8Array[] {
   const table = new SeriesTable()
@@ -204,13 +207,14 @@ export function mergeItems(items: readonly Uint8Array[]): Uint8Array[] {
       total += next.count
       end++
     }
-    merged.push(end === i + 1 ? items[i]! : join(items.slice(i, end), table))
+    merged.push(...join(items.slice(i, end), table))
     i = end
   }
   return merged
 }
 
-function join(items: readonly Uint8Array[], table: SeriesTable): Uint8Array {
+function join(items: Uint8Array[], table: SeriesTable): Uint8Array[] {
+  if (items.length === 1) return items
   const readings: AdmittedReading[] = []
   const records: LaneRecord[] = []
   for (const bytes of items) {
@@ -218,9 +222,16 @@ function join(items: readonly Uint8Array[], table: SeriesTable): Uint8Array {
     if (item.kind === 'readings') for (const reading of item.readings) readings.push(reading)
     else if (item.kind === 'records') for (const record of item.records) records.push(record)
   }
-  return readings.length > 0
-    ? encodeItem({ kind: 'readings', readings: foldArrivals(readings) })
-    : encodeItem({ kind: 'records', records })
+  try {
+    return [
+      readings.length > 0
+        ? encodeItem({ kind: 'readings', readings: foldArrivals(readings) })
+        : encodeItem({ kind: 'records', records }),
+    ]
+  } catch (error) {
+    if (error instanceof RangeError) return items // Together they are more than one may hold.
+    throw error
+  }
 }
 
 /** The running hash behind an item. */
@@ -300,13 +311,18 @@ function readSummary(
 ): ItemSummary {
   const start = reader.at
   const { kind, count } = readItemHead(reader)
-  const { fromMs, toMs } =
+  const says: {
+    fromMs: number | undefined
+    toMs: number | undefined
+    types?: ItemSummary['types']
+  } =
     kind === 'readings'
       ? readings(reader, count)
       : kind === 'records'
-        ? recordsRange(readRecords(reader, count))
+        ? summarizeRecords(readRecords(reader, count))
         : readGap(reader, count)
-  return { kind, count, fromMs, toMs, bytes: reader.at - start }
+  const { fromMs, toMs, types } = says
+  return { kind, count, fromMs, toMs, types, bytes: reader.at - start }
 }
 
 function readItemHead(reader: CborReader): { kind: Item['kind']; count: number } {

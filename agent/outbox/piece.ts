@@ -47,9 +47,19 @@ export function* encodeBounded(item: Item): Iterable<{ item: Item; bytes: Uint8A
   if (item.kind === 'gap') yield { item, bytes: encodeItem(item) }
   else if (count > maxEntryReadings) yield* halves(item)
   else {
-    const bytes = encodeItem(item)
-    if (bytes.length > maxEntryBytes && count > 1) yield* halves(item)
+    const bytes = count === 1 ? encodeItem(item) : encodeWhole(item)
+    if (!bytes || (bytes.length > maxEntryBytes && count > 1)) yield* halves(item)
     else yield { item, bytes }
+  }
+}
+
+/** Undefined for more than one item may hold. */
+function encodeWhole(item: Item): Uint8Array | undefined {
+  try {
+    return encodeItem(item)
+  } catch (error) {
+    if (error instanceof RangeError) return undefined
+    throw error
   }
 }
 

@@ -1,11 +1,4 @@
-import {
-  decodeBatch,
-  type Encoding,
-  inflate,
-  inspectBatch,
-  type LaneRecord,
-  WireFailure,
-} from '../../shared/batch.ts'
+import { type Encoding, inflate, inspectBatch, WireFailure } from '../../shared/batch.ts'
 import { type Entry, type Feed, noFeed, perStream, streamOfRecord } from '../log/engine.ts'
 
 export interface EntryLimits {
@@ -36,26 +29,23 @@ export function readEntry(
     throw new WireFailure('WIRE_INVALID', `an agent's name has 1 to ${maxAgentBytes} bytes`)
 
   const feeds = perStream(() => ({ ...noFeed }))
-  for (const { kind, count, fromMs = arrivedMs, toMs = arrivedMs } of items) {
+  for (const { kind, count, types, fromMs = arrivedMs, toMs = arrivedMs } of items) {
     if (kind === 'readings') add(feeds.readings, count, fromMs, toMs)
     // A gap is one record, however many sequences it declares.
     else if (kind === 'gap') add(feeds.gaps, 1, fromMs, toMs)
-  }
-  if (items.some(({ kind }) => kind === 'records'))
-    for (const record of recordsIn(bytes)) {
-      const timeMs = record.type === 'quarantine' ? record.arrival.wallMs : arrivedMs
-      add(feeds[streamOfRecord[record.type]], 1, timeMs, timeMs)
+    else if (types) {
+      add(feeds.quarantine, types.quarantine, fromMs, toMs)
+      for (const type of ['alert', 'clock'] as const)
+        add(feeds[streamOfRecord[type]], types[type], arrivedMs, arrivedMs)
     }
+  }
   if (header.ledger) add(feeds.ledger, 1, header.sentMs, header.sentMs)
   return { header, feeds, encoding, body, arrivedMs }
 }
 
 function add(feed: Feed, count: number, fromMs: number, toMs: number): void {
+  if (count === 0) return
   feed.count += count
   feed.fromMs = Math.min(feed.fromMs, fromMs)
   feed.toMs = Math.max(feed.toMs, toMs)
-}
-
-function recordsIn(bytes: Uint8Array): LaneRecord[] {
-  return decodeBatch(bytes).items.flatMap((item) => (item.kind === 'records' ? item.records : []))
 }

@@ -102,11 +102,9 @@ export class CborReader {
 
   /** @returns number of pairs that follow */
   map(what: string, max: number): number {
-    this.#head()
-    if (this.#type !== major.map) throw invalidAt(what, 'no map')
-    if (!(this.#argument <= max)) throw invalidAt(what, `no map of up to ${max}`)
-    this.#room(this.#argument * 2)
-    return this.#argument
+    const size = this.#mapHead(what, max)
+    this.#count(size * 2)
+    return size
   }
 
   /**
@@ -116,7 +114,7 @@ export class CborReader {
    * @returns bit set of the keys found
    */
   fields(what: string, max: number, field: (key: number) => void): number {
-    const size = this.map(what, max + 1)
+    const size = this.#mapHead(what, max + 1)
     let seen = 0
     for (let i = 0; i < size; i++) {
       const key = this.int(`${what}: key`, 0, max)
@@ -179,6 +177,7 @@ export class CborReader {
   #map(depth: number, build: boolean): CborValue | undefined {
     const size = this.#argument
     this.#room(size * 2)
+    this.#count(size * 2)
     const result: { [key: string]: CborValue } = {}
     const seen = new Set<string>()
     for (let i = 0; i < size; i++) {
@@ -233,6 +232,14 @@ export class CborReader {
   #negative(): bigint {
     if (this.#wide >= 2n ** 63n) throw malformed('an integer over 64 bits')
     return -1n - this.#wide
+  }
+
+  #mapHead(what: string, max: number): number {
+    this.#head()
+    if (this.#type !== major.map) throw invalidAt(what, 'no map')
+    if (!(this.#argument <= max)) throw invalidAt(what, `no map of up to ${max}`)
+    this.#room(this.#argument * 2)
+    return this.#argument
   }
 
   #head(): void {

@@ -6,7 +6,7 @@ const textEncoder = new TextEncoder()
 
 /** Throws RangeError for a text that is too long to be read back. */
 export class CborWriter extends ByteWriter {
-  /** Items written, containers and keys included. */
+  /** Items written, as `CborLimits.maxItems` counts them. */
   items = 0
 
   override clear(): void {
@@ -102,6 +102,7 @@ export class CborWriter extends ByteWriter {
     }
     entries.sort((a, b) => a.key.length - b.key.length || Buffer.compare(a.key, b.key))
     this.map(entries.length)
+    this.items += entries.length * 2
     for (const { key, value } of entries) {
       this.#encodedText(key)
       this.value(value)

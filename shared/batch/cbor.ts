@@ -28,9 +28,12 @@ export type CborValue =
 export interface CborLimits {
   /** Arrays and maps within each other. */
   maxDepth: number
-  /** Items in all, containers and keys included. */
+  /**
+   * Items in all, containers and keys included; a text key counts three times, as it costs the time to look
+   * for another one like it. Bounds the time that a body takes: docs/WIRE.md.
+   */
   maxItems: number
   /** Bytes of one text. */
   maxTextBytes: number
 }
-export const cborLimits: CborLimits = { maxDepth: 16, maxItems: 1_000_000, maxTextBytes: 65_536 }
+export const cborLimits: CborLimits = { maxDepth: 16, maxItems: 250_000, maxTextBytes: 65_536 }

@@ -116,11 +116,11 @@ export function readSources(reader: CborReader, max: number): Source[] {
     reader.array('source', 2, 2)
     const device = reader.text('device')
     const size = reader.map('labels', maxLabels)
-    const labels: [string, string][] = []
+    const labels = new Map<string, string>()
     for (let k = 0; k < size; k++) {
       const name = reader.text('label')
-      if (labels.some(([other]) => other === name)) throw invalid(`label "${name}" twice`)
-      labels.push([name, reader.text('label')])
+      if (labels.has(name)) throw invalid(`label "${name}" twice`)
+      labels.set(name, reader.text('label'))
     }
     sources.push({ device, labels: Object.fromEntries(labels) })
   }

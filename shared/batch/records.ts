@@ -62,20 +62,26 @@ export function readRecords(reader: CborReader, count: number): LaneRecord[] {
   return records
 }
 
-/** Range of the arrivals of quarantined messages. */
-export function recordsRange(records: readonly LaneRecord[]): {
+/** What records say of themselves: how many there are of each type, and when quarantined ones arrived. */
+export interface RecordsSummary {
+  types: Record<LaneRecord['type'], number>
+  /** Undefined when none is a quarantined message. */
   fromMs: number | undefined
   toMs: number | undefined
-} {
+}
+
+export function summarizeRecords(records: readonly LaneRecord[]): RecordsSummary {
+  const types = { quarantine: 0, alert: 0, clock: 0 }
   let fromMs: number | undefined
   let toMs: number | undefined
   for (const record of records) {
+    types[record.type] += 1
     if (record.type !== 'quarantine') continue
     const { wallMs } = record.arrival
     if (fromMs === undefined || wallMs < fromMs) fromMs = wallMs
     if (toMs === undefined || wallMs > toMs) toMs = wallMs
   }
-  return { fromMs, toMs }
+  return { types, fromMs, toMs }
 }
 
 function readRecord(reader: CborReader): LaneRecord {
