@@ -9,6 +9,7 @@ import { Decoder } from './decode/decode.ts'
 import { createFilter, type Filter, type Judgement, passingFilter } from './filter/filter.ts'
 import { type CommitGroup, Outbox, OutboxFailure } from './outbox/outbox.ts'
 import type { LaneStock } from './outbox/recovery.ts'
+import { Tail } from './outbox/tail.ts'
 import type { Totals } from './outbox/totals.ts'
 import { Marks } from './source/marks.ts'
 import type { MessageGroup } from './source/message.ts'
@@ -307,6 +308,8 @@ class Pipeline implements AsyncDisposable {
   async #take(group: MessageGroup): Promise<void> {
     const { fresh, repeats } = this.#marks.sift(group)
     const decoded = this.#decoder.decode(fresh, group.arrival)
+    // Before the filter marks them.
+    const raw = this.#outbox.tail ? Tail.encode(decoded.readings) : []
     const judgement = this.#filter.judge(decoded.readings)
     const deduplicated = repeats.reduce((sum, { readings }) => sum + readings, 0)
     const receivedQos0 = fresh.reduce(
@@ -319,6 +322,7 @@ class Pipeline implements AsyncDisposable {
       {
         rejects: decoded.rejects,
         state: [...decoded.state, ...this.#marks.commitChanges(group, decoded.counts)],
+        raw,
         received: decoded.readings.length + decoded.rejects.length + deduplicated,
         receivedQos0,
         deduplicated,
@@ -330,18 +334,19 @@ class Pipeline implements AsyncDisposable {
 
   #commit(
     { admitted, records, suppressed, absorbed, held, state }: Judgement,
-    group: Pick<CommitGroup, 'rejects' | 'state'> & {
+    group: Pick<CommitGroup, 'rejects' | 'state' | 'raw'> & {
       received: number
       receivedQos0: number
       deduplicated: number
     },
   ): Promise<void> {
-    const { rejects, received, receivedQos0, deduplicated } = group
+    const { rejects, raw = [], received, receivedQos0, deduplicated } = group
     return this.#outbox.commit({
       admitted,
       records,
       rejects,
       state: [...state, ...group.state],
+      raw,
       counts: { received, receivedQos0, suppressed, absorbed, deduplicated, held },
     })
   }

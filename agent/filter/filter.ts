@@ -2,6 +2,7 @@ import type { LaneRecord } from '../../shared/batch.ts'
 import type { AdmittedReading, Arrival, Lane } from '../../shared/reading.ts'
 import type { StateChange } from '../state.ts'
 
+export { type Match, matches } from './match.ts'
 export { createFilter, type FilterOptions } from './rule-filter.ts'
 export { defaultRule, type FilterConfig, type FilterRule, filterSchema } from './schema.ts'
 

@@ -3,7 +3,7 @@ import { basename, join } from 'node:path'
 import type { Store } from '../../shared/ports.ts'
 import { decodeEntry, unseal } from './entry.ts'
 import { OutboxFailure } from './failure.ts'
-import { parseEntryKey } from './key.ts'
+import { parseEntryKey, parseTailKey } from './key.ts'
 import { openLevel } from './level.ts'
 import { type RawChange, readLog, readTable } from './leveldb-files.ts'
 
@@ -108,7 +108,8 @@ async function salvage(
 
 /** Our own checksum over key and value holds. State of the stages has none; they check what they read. */
 function vouched(key: Uint8Array, value: Uint8Array): boolean {
-  if (parseEntryKey(key)) return decodeEntry(key, value) !== undefined
+  if (parseEntryKey(key) || parseTailKey(key) !== undefined)
+    return decodeEntry(key, value) !== undefined
   if (key[0] === 0x73) return true
   return unseal(key, value) !== undefined
 }

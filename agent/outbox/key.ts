@@ -10,6 +10,8 @@ import type { StateSpace } from '../state.ts'
  *   'm'                                  format version and the agent's name
  *   'p' ordinal:u32 lane:u8              up to where a lane of an incarnation is delivered
  *   's' space:u8 key:utf-8               a stage's own state
+ *   't'                                  what is in the tail
+ *   't' number:u64                       a piece of the tail: raw readings, in the order in which they came
  *
  * All entries of a lane stand in a row, older incarnations first: the order of delivery.
  */
@@ -18,6 +20,7 @@ const entryTag = 0x65
 const incarnationTag = 0x69
 const positionTag = 0x70
 const stateTag = 0x73
+const tailTag = 0x74
 export const totalsKey = Uint8Array.of(0x6c)
 export const metaKey = Uint8Array.of(0x6d)
 
@@ -121,4 +124,24 @@ export function stateRange(space: StateSpace): KeyRange {
 
 export function parseStateKey(key: Uint8Array): string {
   return new TextDecoder().decode(key.subarray(2))
+}
+
+export const tailStateKey = Uint8Array.of(tailTag)
+
+export function tailKey(number: number): Uint8Array {
+  const key = new Uint8Array(9)
+  key[0] = tailTag
+  new DataView(key.buffer).setBigUint64(1, BigInt(number))
+  return key
+}
+
+/** Pieces of the tail from a number on. */
+export function tailRange(from = 0): KeyRange {
+  return { gte: tailKey(from), lt: Uint8Array.of(tailTag + 1) }
+}
+
+export function parseTailKey(key: Uint8Array): number | undefined {
+  if (key.length !== 9 || key[0] !== tailTag) return undefined
+  const number = Number(new DataView(key.buffer, key.byteOffset, 9).getBigUint64(1))
+  return Number.isSafeInteger(number) ? number : undefined
 }
