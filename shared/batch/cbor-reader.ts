@@ -1,5 +1,5 @@
 import { isUtf8 } from 'node:buffer'
-import { type CborLimits, type CborValue, cborLimits, major } from './cbor.ts'
+import { type CborLimits, type CborValue, cborLimits, keyWeight, major } from './cbor.ts'
 import { WireFailure } from './failure.ts'
 import { fromHalf } from './half.ts'
 
@@ -103,7 +103,7 @@ export class CborReader {
   /** @returns number of pairs that follow */
   map(what: string, max: number): number {
     const size = this.#mapHead(what, max)
-    this.#count(size * 2)
+    this.#count(size * keyWeight)
     return size
   }
 
@@ -177,7 +177,7 @@ export class CborReader {
   #map(depth: number, build: boolean): CborValue | undefined {
     const size = this.#argument
     this.#room(size * 2)
-    this.#count(size * 2)
+    this.#count(size * keyWeight)
     const result: { [key: string]: CborValue } = {}
     const seen = new Set<string>()
     for (let i = 0; i < size; i++) {

@@ -1,5 +1,5 @@
 import { ByteWriter } from './bytes.ts'
-import { type CborValue, cborLimits, major } from './cbor.ts'
+import { type CborValue, cborLimits, keyWeight, major } from './cbor.ts'
 import { toHalf } from './half.ts'
 
 const textEncoder = new TextEncoder()
@@ -102,7 +102,7 @@ export class CborWriter extends ByteWriter {
     }
     entries.sort((a, b) => a.key.length - b.key.length || Buffer.compare(a.key, b.key))
     this.map(entries.length)
-    this.items += entries.length * 2
+    this.items += entries.length * keyWeight
     for (const { key, value } of entries) {
       this.#encodedText(key)
       this.value(value)

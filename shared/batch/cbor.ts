@@ -29,11 +29,14 @@ export interface CborLimits {
   /** Arrays and maps within each other. */
   maxDepth: number
   /**
-   * Items in all, containers and keys included; a text key counts three times, as it costs the time to look
+   * Items in all, containers and keys included; a text key counts five times, as it costs the time to look
    * for another one like it. Bounds the time that a body takes: docs/WIRE.md.
    */
   maxItems: number
   /** Bytes of one text. */
   maxTextBytes: number
 }
+/** What a text key counts for beyond itself. */
+export const keyWeight = 4
+
 export const cborLimits: CborLimits = { maxDepth: 16, maxItems: 250_000, maxTextBytes: 65_536 }

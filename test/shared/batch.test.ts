@@ -151,7 +151,7 @@ test('an item that has no neighbour of its kind is passed on untouched', () => {
 
 test('joined items are no larger than an item may be', () => {
   const items = Array.from({ length: 3 }, (_, i) =>
-    encodeItem(itemOf(Array.from({ length: 20_000 }, () => reading({ value: i })))),
+    encodeItem(itemOf(Array.from({ length: 15_000 }, () => reading({ value: i })))),
   )
   assert.deepEqual(
     mergeItems(items).map((bytes) => itemSummary(bytes).count),
@@ -255,10 +255,10 @@ test('what could not be read back is not written', () => {
   )
 })
 
-test('an item of 20,000 readings without anything in common is read back', () => {
+test('an item of 15,000 readings without anything in common is read back', () => {
   const table = new SeriesTable()
   const readings = Array.from(
-    { length: 20_000 },
+    { length: 15_000 },
     (_, i): AdmittedReading => ({
       series: table.intern(`device-${i}`, `metric-${i}`, {
         unit: `u${i}`,
@@ -273,7 +273,7 @@ test('an item of 20,000 readings without anything in common is read back', () =>
   )
   const item = decodeItem(encodeItem(itemOf(readings)))
   assert.ok(item.kind === 'readings')
-  assert.deepEqual(item.readings[19_999], readings[19_999])
+  assert.deepEqual(item.readings[14_999], readings[14_999])
 })
 
 test('items that would be too much for one stay as they are', () => {
