@@ -2,6 +2,7 @@ import { z } from 'zod'
 import { filePath, loadConfig, type Problem, text } from '../shared/config.ts'
 import { decodeSchema, filtersMeet, topicFilter } from './decode/decode.ts'
 import { filterSchema } from './filter/filter.ts'
+import { fleetSchema } from './fleet/config.ts'
 import { outboxSchema } from './outbox/outbox.ts'
 import { sourceSchema } from './source/source.ts'
 import { uplinkSchema } from './uplink/uplink.ts'
@@ -21,6 +22,8 @@ export const agentSchema = z.strictObject({
   filter: filterSchema,
   outbox: outboxSchema.prefault({}),
   uplink: uplinkSchema,
+  /** What matters once the agent belongs to a fleet. */
+  fleet: fleetSchema,
   metrics: z
     .strictObject({
       host: z.string().min(1).default('127.0.0.1'),
@@ -46,7 +49,11 @@ export async function loadAgentConfig(
   file: string,
   environment: NodeJS.ProcessEnv = process.env,
 ): Promise<AgentConfig> {
-  const config = await loadConfig(agentSchema, file, environment)
+  return withTopics(await loadConfig(agentSchema, file, environment))
+}
+
+/** Subscribes to what the decode rules ask for, where nothing else is said. */
+export function withTopics(config: z.output<typeof agentSchema>): AgentConfig {
   const topics = config.source.topics ?? [
     ...new Set(config.decode.map(({ topic }) => topicFilter(topic))),
   ]

@@ -1,21 +1,46 @@
 import type { z } from 'zod'
 import type { Problem } from './config-problem.ts'
 
-/**
- * A document with environment variables put into its strings: `${NAME}`, or `${NAME:-default}`, whose
- * default also stands in for an empty variable, as in a shell.
- */
+/** What stands for `${inside}`: its value, or what is wrong with it. */
+export type Lookup = (inside: string) => { value: string } | { problem: string }
+
+/** `${NAME}`, or `${NAME:-default}`, whose default also stands in for an empty variable, as in a shell. */
+export function environmentLookup(environment: NodeJS.ProcessEnv): Lookup {
+  return (inside) => {
+    const [, name, fallback] = /^([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?$/s.exec(inside) ?? []
+    if (name === undefined)
+      return { problem: `\${${inside}} is no variable: write \${NAME} or \${NAME:-default}` }
+    const value = environment[name] || fallback
+    return value !== undefined
+      ? { value }
+      : {
+          problem: `environment variable ${name} is not set (give a default: \${${name}:-…})`,
+        }
+  }
+}
+
+/** A document with variables put into its strings. */
 export class Substitution {
   /** The document, a copy. */
   readonly document: unknown
   readonly problems: Problem[] = []
-  readonly #environment: NodeJS.ProcessEnv
+  readonly #lookup: Lookup
   /** Paths of the strings that changed. */
   readonly #changed = new Set<string>()
+  /** What was put in. */
+  readonly #values = new Set<string>()
 
-  constructor(document: unknown, environment: NodeJS.ProcessEnv) {
-    this.#environment = environment
+  constructor(document: unknown, lookup: Lookup) {
+    this.#lookup = lookup
     this.document = this.#copy(document, [])
+  }
+
+  /** Whether a problem is about something that was put in, or tells it. */
+  tells({ path, message }: Problem): boolean {
+    if ([...this.#changed].some((changed) => JSON.parse(changed).join('.') === path)) return true
+    const shown = (value: string) =>
+      message.includes(value) || message.includes(JSON.stringify(value).slice(1, -1))
+    return [...this.#values].some((value) => value !== '' && shown(value))
   }
 
   /**
@@ -53,18 +78,14 @@ export class Substitution {
   }
 
   #put(text: string, path: string[]): string {
-    return text.replace(/\$\{([^}]*)\}/g, (written, inside: string) => {
+    return text.replace(/\$\{([^}]*)\}/g, (_, inside: string) => {
       this.#changed.add(JSON.stringify(path))
-      const [, name, fallback] = /^([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?$/s.exec(inside) ?? []
-      const value = name === undefined ? undefined : this.#environment[name] || fallback
-      if (value !== undefined) return value
-      this.problems.push({
-        path: path.join('.'),
-        message:
-          name === undefined
-            ? `${written} is no variable: write \${NAME} or \${NAME:-default}`
-            : `environment variable ${name} is not set (give a default: \${${name}:-…})`,
-      })
+      const found = this.#lookup(inside)
+      if ('value' in found) {
+        this.#values.add(found.value)
+        return found.value
+      }
+      this.problems.push({ path: path.join('.'), message: found.problem })
       return ''
     })
   }

@@ -2,11 +2,12 @@ import { readFile } from 'node:fs/promises'
 import { dirname, isAbsolute, resolve } from 'node:path'
 import { parseDocument } from 'yaml'
 import { z } from 'zod'
-import { Substitution } from './config-environment.ts'
+import { environmentLookup, Substitution } from './config-environment.ts'
 import { describe, expecting, type Problem, words } from './config-problem.ts'
 import { placeFiles } from './config-schema.ts'
 import { UserError } from './failure.ts'
 
+export { type Lookup, Substitution } from './config-environment.ts'
 export type { Problem } from './config-problem.ts'
 export { filePath } from './config-schema.ts'
 
@@ -78,19 +79,31 @@ export function parseConfig<Schema extends z.ZodType>(
   text: string,
   options: { file: string; environment?: NodeJS.ProcessEnv },
 ): z.output<Schema> {
-  const given = new Substitution(parseYaml(text, options.file), options.environment ?? {})
+  const given = new Substitution(
+    parseYaml(text, options.file),
+    environmentLookup(options.environment ?? {}),
+  )
+  const { value, problems } = checkConfig(schema, given)
+  if (problems.length > 0) throw new ConfigFailure(options.file, problems)
+  const place = (path: string) => relativeTo(options.file, path)
+  return deepFreeze(placeFiles(schema, value, place) as z.output<Schema>)
+}
+
+/** A document against a schema: every problem at once, or what it says. */
+export function checkConfig<Schema extends z.ZodType>(
+  schema: Schema,
+  given: Substitution,
+): { value: z.output<Schema> | undefined; problems: Problem[] } {
   const check = () => schema.safeParse(given.document, { error: words, reportInput: true })
   let result = check()
   if (!result.success && given.retype(result.error.issues)) result = check()
-  const { problems } = given
+  const problems = [...given.problems]
   if (!result.success) {
     const named = new Set(problems.map(({ path }) => path))
     const described = describe(result.error.issues, schema)
     problems.push(...described.filter(({ path }) => !named.has(path)))
   }
-  if (problems.length > 0 || !result.success) throw new ConfigFailure(options.file, problems)
-  const place = (path: string) => relativeTo(options.file, path)
-  return deepFreeze(placeFiles(schema, result.data, place) as z.output<Schema>)
+  return { value: result.data, problems }
 }
 
 function parseYaml(text: string, file: string): unknown {
@@ -118,7 +131,8 @@ function parseYaml(text: string, file: string): unknown {
   }
 }
 
-function deepFreeze<T>(value: T): T {
+/** Also what is in it. */
+export function deepFreeze<T>(value: T): T {
   if (typeof value === 'object' && value !== null && !Object.isFrozen(value)) {
     Object.freeze(value)
     for (const item of Object.values(value)) deepFreeze(item)
