@@ -58,8 +58,8 @@ export interface SourceStatus {
   topics: { topic: string; lastMs: number }[]
 }
 
-/** Most bytes that are committed together. */
-const maxGroupBytes = 4 * 1024 * 1024
+/** Most bytes that are committed together: what is decoded at a stretch must not keep the links waiting. */
+const maxGroupBytes = 512 * 1024
 /** The same trouble is logged again after this long, ms. */
 const repeatLogMs = 60_000
 /** How long a group in hand may still take to be committed when the source closes, ms. */

@@ -151,7 +151,7 @@ test('an item that has no neighbour of its kind is passed on untouched', () => {
 
 test('joined items are no larger than an item may be', () => {
   const items = Array.from({ length: 3 }, (_, i) =>
-    encodeItem(itemOf(Array.from({ length: 15_000 }, () => reading({ value: i })))),
+    encodeItem(itemOf(Array.from({ length: 20_000 }, () => reading({ value: i })))),
   )
   assert.deepEqual(
     mergeItems(items).map((bytes) => itemSummary(bytes).count),
