@@ -58,7 +58,8 @@ function subcommand(command: Command, name: string, about: string): Command {
     .addHelpText('after', `\nExample:\n  headgate outbox ${name} --data ./var/gw-001`)
 }
 
-function outboxFolder(data: string): string {
+/** @throws UserError when there is none */
+export function outboxFolder(data: string): string {
   for (const folder of [join(data, 'outbox'), join(data, 'agent', 'outbox')])
     if (existsSync(folder) && readdirSync(folder).length > 0) return folder
   throw new UserError(

@@ -191,6 +191,11 @@ export async function* readTail(
   }
 }
 
+/** Whether an agent has kept a tail in this store, be it empty. */
+export async function hasTail(store: Store): Promise<boolean> {
+  return (await store.get(tailStateKey)) !== undefined
+}
+
 /** What deletes the tail of a store; nothing where it has none. */
 export async function clearTail(store: Store): Promise<StoreChange[]> {
   const saved = await store.get(tailStateKey)

@@ -1,14 +1,13 @@
 import type { LaneRecord, RecordValue } from '../../shared/batch.ts'
-import { type AdmittedReading, type Series, SeriesTable, type Value } from '../../shared/reading.ts'
-import type { Sample, Trace } from '../../shared/trace.ts'
+import type { AdmittedReading, Series } from '../../shared/reading.ts'
 import { createFilter, type FilterConfig } from '../filter/filter.ts'
-import { type Labelling, labelOf } from './labelling.ts'
+import type { RecordedRow, Recording } from './recording.ts'
 import { SeriesTrial } from './series-trial.ts'
 import { WireMeter } from './wire-meter.ts'
 
-/** What became of one value of a trace. */
+/** What became of one row of a recording. */
 export interface TrialRow {
-  /** As they stand in the trace. */
+  /** As they stand in the recording. */
   time: string
   cell: string
   device: string
@@ -22,7 +21,7 @@ export interface TrialRow {
 }
 
 export interface TrialReport {
-  file: string
+  name: string
   readings: number
   kept: number
   suppressed: number
@@ -40,13 +39,11 @@ export interface TrialReport {
 const looks = 60
 
 /**
- * Runs the real filter over a recorded trace, as if its readings arrived when they were measured, and keeps
- * account of what would have happened.
+ * Runs the real filter over a recording, with the times at which its readings came, and keeps account of
+ * what would have happened.
  */
 export class Trial {
   readonly #rules: FilterConfig
-  readonly #labelling: Labelling
-  readonly #table = new SeriesTable()
   readonly #series = new Map<Series, SeriesTrial>()
   readonly #pending: Pending[] = []
   readonly #undecided = new Map<AdmittedReading, Undecided>()
@@ -56,41 +53,39 @@ export class Trial {
   #derived = 0
   #badRows = 0
 
-  /** @param labelling how series are labelled, as the decoder would have it */
-  constructor(rules: FilterConfig, labelling: Labelling) {
+  constructor(rules: FilterConfig) {
     this.#rules = rules
-    this.#labelling = labelling
   }
 
   /** Gives every row, in order, as soon as it is decided. */
-  async *run(trace: Trace): AsyncGenerator<TrialRow[], TrialReport> {
+  async *run(recording: Recording): AsyncGenerator<TrialRow[], TrialReport> {
     const filter = createFilter({ rules: this.#rules, observer: this })
     const patient = this.#rules.some(({ check, reduce, window }) => check ?? reduce ?? window)
     let startMs: number | undefined
     let nowMs = 0
-    for await (const rows of trace.rows()) {
-      for (const { time, samples, cells, problem } of rows) {
-        if (problem !== undefined) this.#bad(time)
-        for (const [index, sample] of samples.entries()) {
-          startMs ??= sample.atMs
-          const arrival = { wallMs: sample.atMs, monotonicMs: sample.atMs - startMs }
-          if (patient && sample.atMs > nowMs && nowMs > 0) {
-            const stepMs = Math.max(1000, (sample.atMs - nowMs) / looks)
-            for (let atMs = nowMs + stepMs; atMs < sample.atMs; atMs += stepMs) {
-              const wallMs = Math.floor(atMs)
-              this.#account(filter.tick({ wallMs, monotonicMs: wallMs - startMs }))
-            }
-          }
-          nowMs = sample.atMs
-          const reading = this.#begin(sample, time, cells[index]!, arrival)
-          this.#account(filter.judge([reading]))
+    for await (const rows of recording.rows()) {
+      for (const row of rows) {
+        if (!row.reading) {
+          this.#bad(row.time)
+          continue
         }
+        startMs ??= nowMs = row.atMs
+        if (patient) {
+          const stepMs = Math.max(1000, (row.atMs - nowMs) / looks)
+          for (let atMs = nowMs + stepMs; atMs < row.atMs; atMs += stepMs) {
+            const wallMs = Math.floor(atMs)
+            this.#account(filter.tick({ wallMs, monotonicMs: wallMs - startMs }))
+          }
+        }
+        nowMs = row.atMs
+        const arrival = { wallMs: nowMs, monotonicMs: nowMs - startMs }
+        this.#account(filter.judge([this.#begin(row, { ...row.reading, arrival })]))
       }
       yield this.#decided()
     }
     this.#account(filter.flush())
     yield this.#decided()
-    return this.#report(trace.file)
+    return this.#report(recording.name)
   }
 
   /** The filter tells of a reading that a detector has judged. */
@@ -109,22 +104,15 @@ export class Trial {
     series.decide(index, verdict, reading)
   }
 
-  #begin(
-    sample: Sample,
-    time: string,
-    cell: string,
-    arrival: AdmittedReading['arrival'],
-  ): AdmittedReading {
-    const { device, metric, timeMs, timeNanos } = sample
-    const series = this.#table.intern(device, metric, labelOf(this.#labelling, device, metric))
-    const value = valueIn(sample.value)
-    const reading: AdmittedReading = { series, timeMs, timeNanos, value, quality: 0, arrival }
+  #begin({ time, cell }: RecordedRow, reading: AdmittedReading): AdmittedReading {
+    const { series } = reading
     this.#before.add({ ...reading })
     let trial = this.#series.get(series)
     if (!trial) {
       trial = new SeriesTrial(series)
       this.#series.set(series, trial)
     }
+    const { device, metric } = series
     const pending = { row: rowOf({ time, cell, device, metric }), decided: false }
     this.#pending.push(pending)
     this.#undecided.set(reading, { pending, series: trial, index: trial.take(reading) })
@@ -166,12 +154,12 @@ export class Trial {
     return [...this.#series.values()]
   }
 
-  #report(file: string): TrialReport {
+  #report(name: string): TrialReport {
     const series = [...this.#series.values()].map((trial) => trial.report(this.#alerts))
     const sum = (name: 'readings' | 'kept' | 'suppressed' | 'absorbed') =>
       series.reduce((total, one) => total + one[name], 0)
     return {
-      file,
+      name,
       readings: sum('readings'),
       kept: sum('kept'),
       suppressed: sum('suppressed'),
@@ -198,13 +186,4 @@ interface Undecided {
 
 function rowOf(about: Pick<TrialRow, 'time' | 'cell' | 'device' | 'metric'>): TrialRow {
   return { ...about, score: 0, alarm: false, verdict: 'admitted' }
-}
-
-/** A value from its JSON text; integers stay exact to 64 bits. */
-function valueIn(text: string): Value {
-  const value = JSON.parse(text) as Value
-  if (typeof value !== 'number' || Number.isSafeInteger(value) || !/^-?\d+$/.test(text))
-    return value
-  const exact = BigInt(text)
-  return exact >= -(2n ** 63n) && exact < 2n ** 64n ? exact : value
 }

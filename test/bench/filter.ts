@@ -1,5 +1,5 @@
 // How good the default detector is on recordings with labelled anomalies, how near a reduction comes to the
-// fewest points, and what a reading and a series cost: `npm run bench -- filter`. docs/FILTER.md says how to
+// fewest points, and what a reading and a series cost: `npm run bench:filter`. docs/FILTER.md says how to
 // read the figures.
 import { execFileSync } from 'node:child_process'
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs'
