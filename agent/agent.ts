@@ -246,17 +246,18 @@ class Pipeline implements AsyncDisposable {
   async run(signal: AbortSignal): Promise<void> {
     // Whichever side fails first ends the other; the first failure is the one that is reported.
     const ended = new AbortController()
-    const both = AbortSignal.any([signal, ended.signal])
-    const stop = () => void this.#source.close()
-    both.addEventListener('abort', stop)
+    const end = () => ended.abort()
+    ended.signal.addEventListener('abort', () => void this.#source.close())
+    signal.addEventListener('abort', end)
+    if (signal.aborted) end()
     try {
       await Promise.all([
-        this.#receive(both).finally(() => ended.abort()),
-        this.#uplink.run(both).finally(() => ended.abort()),
-        this.#tick(both).finally(() => ended.abort()),
+        this.#receive(ended.signal).finally(end),
+        this.#uplink.run(ended.signal).finally(end),
+        this.#tick(ended.signal).finally(end),
       ])
     } finally {
-      both.removeEventListener('abort', stop)
+      signal.removeEventListener('abort', end)
     }
   }
 
