@@ -149,6 +149,7 @@ async function openLog(config: CollectorConfig, logger: Logger): Promise<Embedde
       clock: systemClock,
       random: systemRandom,
       logger,
+      partitions: config.log.partitions,
       segmentBytes: segmentBytes(config.log),
       groupBytes,
       retention: { bytes: retention.bytes, ageMs: retention.age },

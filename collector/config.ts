@@ -29,6 +29,8 @@ const ingestSchema = z
 const logSchema = z
   .strictObject({
     engine: z.literal('embedded').default('embedded'),
+    /** Agents are spread over so many, each with a writer of its own; those there are always stay. */
+    partitions: z.int().min(1).max(256).default(1),
     /** The log is kept in files of this size, which retention removes whole. */
     segment: size({ min: '64KiB', max: '4GiB' }).prefault('64MiB'),
     /** The oldest goes when the log is larger or older; without `age`, only by size. */
@@ -71,8 +73,9 @@ export function loadCollectorConfig(
 }
 
 /** Size at which a segment is sealed: small enough for retention to hold its limit in whole segments. */
-export function segmentBytes({ segment, retention }: CollectorConfig['log']): number {
-  return Math.max(Math.min(segment, Math.floor(retention.bytes / 8)), mebibyte / 16)
+export function segmentBytes({ segment, retention, partitions }: CollectorConfig['log']): number {
+  const room = Math.floor(retention.bytes / partitions / 8)
+  return Math.max(Math.min(segment, room), mebibyte / 16)
 }
 
 function isLoopback(host: string): boolean {

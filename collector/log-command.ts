@@ -6,13 +6,13 @@ import { type Command, Option } from 'commander'
 import { stopSignal } from '../shared/command.ts'
 import { UserError } from '../shared/failure.ts'
 import { systemClock } from '../shared/system.ts'
-import { readRecords } from './fanout/fanout.ts'
+import { nextOffsets, readRecords, startsNowhere } from './fanout/fanout.ts'
 import { type Format, formatRecords, formats, headerLine } from './fanout/format.ts'
 import { nodeDisk } from './log/embedded/disk.ts'
 import { FolderView } from './log/embedded/folder-view.ts'
 import { type VerifyReport, verifyLog } from './log/embedded/verify.ts'
 import { LogFailure } from './log/engine.ts'
-import { parseQuery, QueryProblem, type QueryText } from './query.ts'
+import { checkPartitions, parseQuery, QueryProblem, type QueryText } from './query.ts'
 import { describe } from './streams.ts'
 
 interface SourceOptions {
@@ -43,6 +43,7 @@ export function registerLog(command: Command): void {
       .option('--stream <name>', 'readings, alerts, quarantine, gaps or ledger', 'readings')
       .option('--from <offset|time>', 'first offset, or time in ISO 8601')
       .option('--to <offset|time>', 'offset or time before which to stop')
+      .option('--partition <n>', 'only of this partition')
       .option('--device <name>', 'only of this device')
       .option('--metric <name>', 'only of this metric')
       .addOption(new Option('--format <format>', 'how to print').choices(formats).default('csv'))
@@ -128,8 +129,9 @@ async function printRecords(
   format: Format,
 ): Promise<void> {
   const view = await openView(folder)
-  if (query.follow && query.fromOffset === undefined && query.fromMs === undefined)
-    query.fromOffset = (await view.statistics())[query.stream].next
+  checkPartitions(query, view.partitions)
+  if (query.follow && startsNowhere(query))
+    query.fromOffsets = await nextOffsets(view, query.stream)
   await print(headerLine(query.stream, format))
   for await (const piece of readRecords(view, query)) {
     if (piece.type === 'records') await print(formatRecords(piece.records, format))
@@ -188,7 +190,7 @@ async function openView(folder: string): Promise<FolderView> {
 
 function pathOf(options: QueryText, kind: 'records' | 'tail', format: Format): string {
   const parameters = new URLSearchParams({ format })
-  for (const name of ['from', 'to', 'device', 'metric'] as const)
+  for (const name of ['from', 'to', 'partition', 'device', 'metric'] as const)
     if (options[name] !== undefined) parameters.set(name, options[name])
   return `/v1/streams/${encodeURIComponent(options.stream)}/${kind}?${parameters}`
 }

@@ -2,12 +2,19 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Logger } from '../shared/log.ts'
 import { systemClock } from '../shared/system.ts'
 import { formatTime } from '../shared/time-text.ts'
-import { type Piece, type Query, readRecords } from './fanout/fanout.ts'
+import { nextOffsets, type Piece, type Query, readRecords, startsNowhere } from './fanout/fanout.ts'
 import { type Format, formatRecords, headerLine } from './fanout/format.ts'
 import { drained, send } from './http.ts'
 import { json } from './ingest/ingest.ts'
 import type { LogEngine, Statistics } from './log/engine.ts'
-import { parseFormat, parseQuery, QueryProblem } from './query.ts'
+import {
+  checkPartitions,
+  formatSeen,
+  parseFormat,
+  parseQuery,
+  parseSeen,
+  QueryProblem,
+} from './query.ts'
 
 /** Says now and then that a tail is alive, so that proxies and readers keep it. */
 const keepAliveMs = 15_000
@@ -102,14 +109,14 @@ interface Asked {
   patienceMs: number
 }
 
-async function head({ response, url, stream }: Asked): Promise<void> {
-  queryOf(url, stream)
+async function head({ log, response, url, stream }: Asked): Promise<void> {
+  queryOf(url, stream, log)
   response.writeHead(200).end()
 }
 
 async function records(asked: Asked): Promise<void> {
-  const { response, url, stream, signal } = asked
-  const query = { ...queryOf(url, stream), signal }
+  const { log, response, url, stream, signal } = asked
+  const query = { ...queryOf(url, stream, log), signal }
   const format = parseFormat(url.searchParams.get('format') ?? 'ndjson')
   response.writeHead(200, { 'content-type': contentTypes[format] })
   response.write(headerLine(query.stream, format))
@@ -121,12 +128,11 @@ async function records(asked: Asked): Promise<void> {
 
 async function tail(asked: Asked): Promise<void> {
   const { log, request, response, url, stream, signal } = asked
-  const query = { ...queryOf(url, stream), follow: true, signal }
+  const query: Query = { ...queryOf(url, stream, log), follow: true, signal }
   const format = tailFormat(request, url)
-  const last = request.headers['last-event-id']
-  const { next } = (await log.statistics())[query.stream]
-  if (typeof last === 'string' && /^\d{1,15}$/.test(last)) query.fromOffset = Number(last) + 1
-  else if (query.fromOffset === undefined && query.fromMs === undefined) query.fromOffset = next
+  const last = parseSeen(String(request.headers['last-event-id'] ?? ''), log.partitions)
+  if (last) query.fromOffsets = last.map((offset) => offset + 1)
+  else if (startsNowhere(query)) query.fromOffsets = await nextOffsets(log, query.stream)
   response.writeHead(200, {
     'content-type': contentTypes[format],
     'cache-control': 'no-cache',
@@ -152,28 +158,35 @@ async function serve(
   query: Query,
   format: Format | 'sse',
 ): Promise<void> {
-  let from = query.fromOffset
+  // Below the first offset, where a partition has not given anything yet.
+  const seen = Array.from(
+    { length: log.partitions },
+    (_, partition) => (query.fromOffsets?.[partition] ?? query.fromOffset ?? 0) - 1,
+  )
   do {
-    let next: number | undefined
-    for await (const piece of readRecords(log, { ...query, fromOffset: from })) {
+    let hasStopped = false
+    const fromOffsets = seen.map((offset) => offset + 1)
+    for await (const piece of readRecords(log, { ...query, fromOffsets })) {
       if (piece.type === 'damage') logger.error(piece, 'offsets that the disk has lost')
-      response.write(format === 'sse' ? formatEvents(piece) : formatPiece(piece, format))
-      if (!(await drained(response, patienceMs))) {
-        next = lastOf(piece) + 1
-        break
-      }
+      if (format === 'sse') response.write(formatEvents(piece, seen))
+      else response.write(formatPiece(piece, format))
+      const { partition, last } = endOfPiece(piece)
+      seen[partition] = last
+      hasStopped = !(await drained(response, patienceMs))
+      if (hasStopped) break
       if (response.destroyed) return
       await nextTurn()
     }
-    if (next === undefined) return
-    from = next
+    if (!hasStopped) return
     await drained(response)
   } while (!response.destroyed)
 }
 
-/** Last offset of a piece. */
-function lastOf(piece: Piece): number {
-  return piece.type === 'damage' ? piece.last : piece.records.at(-1)!.offset
+/** Where a piece ends: its partition and last offset. */
+function endOfPiece(piece: Piece): { partition: number; last: number } {
+  if (piece.type === 'damage') return piece
+  const { partition, offset } = piece.records.at(-1)!
+  return { partition, last: offset }
 }
 
 /** Lets everybody else go first: a fast reader must not keep the process from taking batches. */
@@ -181,19 +194,22 @@ function nextTurn(): Promise<void> {
   return new Promise((resolve) => setImmediate(resolve))
 }
 
-function queryOf(url: URL, stream: string): Query {
-  const known = ['from', 'to', 'device', 'metric', 'format']
+function queryOf(url: URL, stream: string, { partitions }: LogEngine): Query {
+  const known = ['from', 'to', 'partition', 'device', 'metric', 'format']
   for (const name of url.searchParams.keys())
     if (!known.includes(name))
       throw new QueryProblem(`unknown parameter "${name}": there are ${known.join(', ')}`)
   const of = (name: string) => url.searchParams.get(name) ?? undefined
-  return parseQuery({
+  const query = parseQuery({
     stream: decode(stream),
     from: of('from'),
     to: of('to'),
+    partition: of('partition'),
     device: of('device'),
     metric: of('metric'),
   })
+  checkPartitions(query, partitions)
+  return query
 }
 
 function decode(part: string): string {
@@ -238,15 +254,21 @@ function formatPiece(piece: Piece, format: Format): string {
   return format === 'csv' ? '' : `${JSON.stringify({ damaged: { first, last } })}\n`
 }
 
-/** The id of an event is the offset: a reader that comes back says the last that it has seen. */
-function formatEvents(piece: Piece): string {
+/**
+ * The id of an event is the offset, of each partition the last that was given: a reader that comes back
+ * says the last id that it has seen.
+ */
+function formatEvents(piece: Piece, seen: readonly number[]): string {
+  const at = seen.slice()
   if (piece.type === 'damage') {
-    const { first, last } = piece
-    return `event: damaged\nid: ${last}\ndata: ${JSON.stringify({ first, last })}\n\n`
+    const { partition, first, last } = piece
+    at[partition] = last
+    return `event: damaged\nid: ${formatSeen(at)}\ndata: ${JSON.stringify({ first, last })}\n\n`
   }
-  const lines = piece.records.map(
-    (record) => `id: ${record.offset}\ndata: ${formatRecords([record], 'ndjson')}\n`,
-  )
+  const lines = piece.records.map((record) => {
+    at[record.partition] = record.offset
+    return `id: ${formatSeen(at)}\ndata: ${formatRecords([record], 'ndjson')}\n`
+  })
   return lines.join('')
 }
 

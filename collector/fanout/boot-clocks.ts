@@ -13,24 +13,29 @@ const arrivalToleranceMs = 1_000
 export class BootClocks {
   readonly #log: LogReader
   readonly #offsets = new Map<string, number>()
-  /** Ledger offset up to which clock records have been read. */
-  #readTo = 0
+  /** Ledger offset per partition up to which clock records have been read. */
+  readonly #readTo = new Map<number, number>()
 
   constructor(log: LogReader) {
     this.#log = log
   }
 
-  /** True time less monotonic time in a boot, ms; undefined while its gateway has not told. */
-  async offsetOf(agent: string, boot: Uint8Array): Promise<number | undefined> {
+  /**
+   * True time less monotonic time in a boot, ms; undefined while its gateway has not told.
+   *
+   * @param partition where the log has the agent
+   */
+  async offsetOf(partition: number, agent: string, boot: Uint8Array): Promise<number | undefined> {
     const key = keyOf(agent, Buffer.from(boot).toString('hex'))
-    if (!this.#offsets.has(key)) await this.#read()
+    if (!this.#offsets.has(key)) await this.#read(partition)
     return this.#offsets.get(key)
   }
 
-  async #read(): Promise<void> {
-    for await (const item of this.#log.read({ stream: 'ledger', fromOffset: this.#readTo })) {
+  async #read(partition: number): Promise<void> {
+    const fromOffset = this.#readTo.get(partition) ?? 0
+    for await (const item of this.#log.read({ stream: 'ledger', partition, fromOffset })) {
       if (item.type === 'damage') continue
-      this.#readTo = item.feeds.ledger.first + item.feeds.ledger.count
+      this.#readTo.set(partition, item.feeds.ledger.first + item.feeds.ledger.count)
       const { items } = decodeBatch(inflate(item.body, item.encoding, maxInflatedBytes))
       for (const each of items)
         for (const record of each.kind === 'records' ? each.records : []) {

@@ -1,10 +1,13 @@
 import { SeriesTable, type Stream } from '../../shared/reading.ts'
-import type { Damage, LogItem, ReadRequest } from '../log/engine.ts'
+import type { Damage, LogEngine, LogItem, ReadRequest } from '../log/engine.ts'
 import { BootClocks, isUnset, shifted } from './boot-clocks.ts'
+import { merge } from './merge.ts'
 import { type LogRecord, recordsOf } from './record.ts'
 
-/** Which records of a stream a reader wants. */
+/** Which records of a stream a reader wants; of all partitions unless it names one. */
 export interface Query extends ReadRequest {
+  /** First offset wanted of each partition, in place of `fromOffset`. */
+  fromOffsets?: readonly number[] | undefined
   /** Exact names; for records that belong to a device or metric. */
   device?: string | undefined
   metric?: string | undefined
@@ -15,6 +18,7 @@ export type Piece = { type: 'records'; records: LogRecord[] } | Damage
 
 /** Anything that gives stored batches: an engine, or a folder that somebody else writes. */
 export interface LogReader {
+  readonly partitions: number
   read(request: ReadRequest): AsyncIterable<LogItem>
 }
 
@@ -29,7 +33,7 @@ export async function* readRecords(log: LogReader, query: Query): AsyncGenerator
   const wants = filterOf(query)
   const clocks = new BootClocks(log)
   let table = new SeriesTable()
-  for await (const item of log.read(query)) {
+  for await (const item of readItems(log, query)) {
     if (item.type === 'damage') {
       yield item
       continue
@@ -38,6 +42,47 @@ export async function* readRecords(log: LogReader, query: Query): AsyncGenerator
     const records = (await repaired(recordsOf(query.stream, item, table), clocks)).filter(wants)
     for (let at = 0; at < records.length; at += pieceRecords)
       yield { type: 'records', records: records.slice(at, at + pieceRecords) }
+  }
+}
+
+/** It names no offset and no time to begin at. */
+export function startsNowhere({ fromOffset, fromOffsets, fromMs }: Query): boolean {
+  return fromOffset === undefined && fromOffsets === undefined && fromMs === undefined
+}
+
+/** Behind the last record of every partition: where a tail begins. */
+export function nextOffsets(
+  log: Pick<LogEngine, 'partitions' | 'statistics'>,
+  stream: Stream,
+): Promise<number[]> {
+  return Promise.all(
+    Array.from(
+      { length: log.partitions },
+      async (_, partition) => (await log.statistics(partition))[stream].next,
+    ),
+  )
+}
+
+/** One partition after the other or, where they do not end, as they come. */
+async function* readItems(log: LogReader, query: Query): AsyncGenerator<LogItem> {
+  const only = log.partitions === 1 ? 0 : query.partition
+  if (only !== undefined) {
+    const fromOffset = query.fromOffsets?.[only] ?? query.fromOffset
+    yield* log.read({ ...query, partition: only, fromOffset })
+    return
+  }
+  // A reader that goes away while all partitions are waiting must not leave their tails behind.
+  const stop = new AbortController()
+  const signal = query.signal ? AbortSignal.any([query.signal, stop.signal]) : stop.signal
+  const sources = Array.from({ length: log.partitions }, (_, partition) => {
+    const fromOffset = query.fromOffsets?.[partition] ?? query.fromOffset
+    return log.read({ ...query, partition, fromOffset, signal })
+  })
+  try {
+    if (query.follow) yield* merge(sources)
+    else for (const source of sources) yield* source
+  } finally {
+    stop.abort()
   }
 }
 
@@ -50,7 +95,7 @@ async function repaired(records: LogRecord[], clocks: BootClocks): Promise<LogRe
   for (const index of unset) {
     const record = records[index]!
     if (record.stream !== 'readings') continue
-    const offsetMs = await clocks.offsetOf(record.agent, record.boot)
+    const offsetMs = await clocks.offsetOf(record.partition, record.agent, record.boot)
     if (offsetMs === undefined) break
     const reading = shifted(record.reading, offsetMs)
     records[index] = { ...record, reading, fromMs: reading.timeMs, toMs: reading.timeMs }
@@ -65,7 +110,7 @@ function filterOf(query: Query): (record: LogRecord) => boolean {
   const fromMs = query.fromMs ?? Number.NEGATIVE_INFINITY
   const toMs = query.toMs ?? Number.POSITIVE_INFINITY
   return (record) =>
-    record.offset >= fromOffset &&
+    record.offset >= (query.fromOffsets?.[record.partition] ?? fromOffset) &&
     record.offset < toOffset &&
     record.toMs >= fromMs &&
     record.fromMs < toMs &&

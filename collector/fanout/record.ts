@@ -20,6 +20,7 @@ export type LogRecord = Place &
   )
 
 export interface Place {
+  partition: number
   offset: number
   agent: string
   /** Hex. */
@@ -51,6 +52,7 @@ export function recordsOf(stream: Stream, stored: StoredBatch, table: SeriesTabl
   let offset = stored.feeds[stream].first
   let sequence = header.first
   const place = (fromMs: number, toMs = fromMs): Place => ({
+    partition: stored.partition,
     offset: offset++,
     agent,
     incarnation,

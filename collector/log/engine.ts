@@ -9,7 +9,7 @@ import { streams } from '../../shared/reading.ts'
  * for good what it holds of every agent. Each engine passes `test/contract/log-engine.ts`.
  */
 export interface LogEngine extends AsyncDisposable {
-  /** Partitions are numbered from 0; an agent's lanes stay in one of them. */
+  /** Numbered from 0; an agent's lanes stay in one of them, whatever becomes of their number. */
   readonly partitions: number
 
   /** `healing` while writes fail and the engine works on it; reads go on. */
@@ -27,12 +27,16 @@ export interface LogEngine extends AsyncDisposable {
   held(agent: string, incarnation: Uint8Array, lane: Lane): Promise<Held>
 
   /**
-   * What one stream holds, in order of offsets, one item at a time as the caller asks for it. Ends at
-   * what was the end when it got there or, with `follow`, when the signal aborts.
+   * What one partition holds of one stream, in order of offsets, one item at a time as the caller asks
+   * for it. Ends at what was the end when it got there or, with `follow`, when the signal aborts.
    */
   read(request: ReadRequest): AsyncIterable<LogItem>
 
-  statistics(): Promise<Statistics>
+  /** Of one partition, or the sums over all of them. */
+  statistics(partition?: number): Promise<Statistics>
+
+  /** Removes what retention keeps no longer, as the engine does now and then by itself. */
+  retain(): Promise<void>
 
   /** Finishes appends in flight; safe to call twice. */
   close(): Promise<void>
@@ -90,7 +94,7 @@ export type Alarm = 'clone' | 'restored' | 'unchained'
 export interface ReadRequest {
   stream: Stream
   /** Default 0. */
-  partition?: number
+  partition?: number | undefined
   /** First offset wanted, and the first no longer wanted. */
   fromOffset?: number | undefined
   toOffset?: number | undefined
@@ -143,7 +147,10 @@ export interface StreamStatistics {
   batches: number
   /** Bodies as received; a batch that feeds several streams counts for the first of them. */
   bytes: number
-  /** First offset still there, and the next to be given. Equal when the stream is empty. */
+  /**
+   * First offset still there, and the next to be given. Equal when the stream is empty. Offsets grow;
+   * whether some are left out is the engine's affair.
+   */
   first: number
   next: number
   /** Earliest and latest time; undefined when there is none. */

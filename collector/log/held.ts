@@ -29,6 +29,10 @@ export class HeldMemory {
     return readLane(rows?.find(incarnation), lane)
   }
 
+  agents(): Iterable<string> {
+    return this.#agents.keys()
+  }
+
   /** Opens a change of several batches, of which either all become true or none. */
   draft(): Draft {
     return new Draft(this.#agents)

@@ -10,6 +10,7 @@ import { TestAgent } from '../support/batches.ts'
 import { cleanUp } from '../support/clean-up.ts'
 import { send, startCollector } from '../support/collector.ts'
 import { openLog } from '../support/embedded-log.ts'
+import { events } from '../support/events.ts'
 import { MemoryDisk } from '../support/memory-disk.ts'
 import { reading, readings } from '../support/readings.ts'
 import { silentLog } from '../support/silent-log.ts'
@@ -216,18 +217,6 @@ test('a question that makes no sense is answered with what would', async (t) => 
   assert.equal((await fetch(`${url}/v1/batches`)).status, 405)
 })
 
-/** Events of a tail as they come. */
-async function* events(url: string, headers: Record<string, string>, signal: AbortSignal) {
-  const answer = await fetch(url, { headers, signal })
-  let rest = ''
-  for await (const chunk of answer.body!.pipeThrough(new TextDecoderStream())) {
-    rest += chunk
-    const whole = rest.split('\n\n')
-    rest = whole.pop()!
-    for (const event of whole) yield event
-  }
-}
-
 test('a tail goes on where the last one ended, by event id', async (t) => {
   const { url } = await startCollector(t)
   const agent = new TestAgent()
@@ -258,6 +247,7 @@ test('a reader that stops and goes on misses nothing and gets nothing twice', as
   for (let i = 0; i < 6; i++) await log.append(entryOf(agent.readings(total / 6)))
   let opened = 0
   const counting = {
+    partitions: log.partitions,
     read: (query: Parameters<typeof log.read>[0]) => {
       opened += 1
       return log.read(query)

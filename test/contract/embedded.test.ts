@@ -5,21 +5,29 @@ import { silentLog } from '../support/silent-log.ts'
 import { temporaryDirectory } from '../support/temporary.ts'
 import { logEngineContract } from './log-engine.ts'
 
-const sizes = { '1 MiB': 2 ** 20, 'a few batches': 2000 }
+const kinds: Record<string, { segmentBytes: number; partitions?: number }> = {
+  'segments of 1 MiB': { segmentBytes: 2 ** 20 },
+  'segments of a few batches': { segmentBytes: 2000 },
+  '5 partitions': { segmentBytes: 2 ** 16, partitions: 5 },
+}
 
-for (const [size, segmentBytes] of Object.entries(sizes))
-  logEngineContract(`embedded, segments of ${size}`, async (t) => {
+for (const [name, kind] of Object.entries(kinds))
+  logEngineContract(`embedded, ${name}`, async (t) => {
     const directory = await temporaryDirectory(t)
     return {
-      open: () =>
-        EmbeddedLog.open({
+      shared: false,
+      open: ({ retentionBytes } = {}) => {
+        const bytes = retentionBytes && retentionBytes * (kind.partitions ?? 1)
+        return EmbeddedLog.open({
           disk: nodeDisk(directory),
           clock: systemClock,
           random: systemRandom,
           logger: silentLog,
-          segmentBytes,
           groupBytes: 2 ** 20,
-          retention: { bytes: undefined, ageMs: undefined },
-        }),
+          ...kind,
+          segmentBytes: Math.min(kind.segmentBytes, (retentionBytes ?? 2 ** 40) / 8),
+          retention: { bytes, ageMs: undefined },
+        })
+      },
     }
   })

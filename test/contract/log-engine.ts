@@ -10,13 +10,20 @@ import type {
 } from '../../collector/log/engine.ts'
 import type { Gap } from '../../shared/batch.ts'
 import { chainStart } from '../../shared/chain.ts'
-import type { Stream } from '../../shared/reading.ts'
+import type { AdmittedReading, Stream } from '../../shared/reading.ts'
 import { incarnation, TestAgent, type TestBatch } from '../support/batches.ts'
 import { reading } from '../support/readings.ts'
 
 /** Storage of one test's own, on which the engine is opened, closed and opened again. */
 export interface EngineStorage {
-  open(): Promise<LogEngine>
+  open(options?: StorageOptions): Promise<LogEngine>
+  /** Several engines may be open on it at once, as those of several collectors. */
+  shared: boolean
+}
+
+export interface StorageOptions {
+  /** Default: everything is kept. */
+  retentionBytes?: number
 }
 
 export function entryOf(batch: TestBatch, arrivedMs = 1_767_225_600_000): Entry {
@@ -24,10 +31,13 @@ export function entryOf(batch: TestBatch, arrivedMs = 1_767_225_600_000): Entry 
   return readEntry(batch.body(), 'gzip', { ...limits, arrivedMs })
 }
 
-/** Reads to the end what is there. */
+/** Reads to the end what is there, one partition after the other unless it names one. */
 export async function readAll(log: LogEngine, request: ReadRequest): Promise<LogItem[]> {
   const items: LogItem[] = []
-  for await (const item of log.read(request)) items.push(item)
+  const wanted =
+    request.partition === undefined ? [...Array(log.partitions).keys()] : [request.partition]
+  for (const partition of wanted)
+    for await (const item of log.read({ ...request, partition })) items.push(item)
   return items
 }
 
@@ -35,9 +45,28 @@ async function batchesOf(log: LogEngine, request: ReadRequest): Promise<StoredBa
   return (await readAll(log, request)).filter((item) => item.type === 'batch')
 }
 
-async function offsetsOf(log: LogEngine, stream: Stream): Promise<[number, number][]> {
-  const batches = await batchesOf(log, { stream })
-  return batches.map(({ feeds }) => [feeds[stream].first, feeds[stream].count])
+/** Records that each batch of a stream brought; their offsets grow and do not overlap. */
+async function countsOf(log: LogEngine, stream: Stream): Promise<number[]> {
+  const next = new Map<number, number>()
+  return (await batchesOf(log, { stream })).map(({ partition, feeds }) => {
+    const { first, count } = feeds[stream]
+    assert.ok(first >= (next.get(partition) ?? 0), `offset ${first} was there before`)
+    next.set(partition, first + count)
+    return count
+  })
+}
+
+/** The partition that has whatever is in the log. */
+async function partitionIn(log: LogEngine): Promise<number> {
+  const [batch] = await batchesOf(log, { stream: 'readings' })
+  return batch!.partition
+}
+
+/** Readings that hardly compress. */
+function noise(count: number): AdmittedReading[] {
+  return Array.from({ length: count }, (_, i) =>
+    reading({ value: Math.sin(i * 1e6 + count) * 1e9 }),
+  )
 }
 
 /** What every log engine does, whatever it is made of. */
@@ -69,7 +98,7 @@ export function logEngineContract(
       { ...rest, incarnation: new Uint8Array(rest.incarnation) },
       {
         type: 'batch',
-        partition: 0,
+        partition: stored!.partition,
         agent,
         incarnation: incarnation(1),
         lane,
@@ -96,7 +125,7 @@ export function logEngineContract(
     const over = new TestAgent().readings(12)
     const answer = await log.append(entryOf(over))
     assert.deepEqual(answer, { code: 'duplicate', held: 10, chain: whole.header.after })
-    assert.deepEqual(await offsetsOf(log, 'readings'), [[0, 10]])
+    assert.deepEqual(await countsOf(log, 'readings'), [10])
   })
 
   check('a batch beyond what is held is answered with the hole', async ({ open }) => {
@@ -113,7 +142,7 @@ export function logEngineContract(
       held: 5,
       chain: first.header.after,
     })
-    assert.deepEqual(await offsetsOf(log, 'readings'), [[0, 5]])
+    assert.deepEqual(await countsOf(log, 'readings'), [5])
   })
 
   check('two histories under one incarnation are a fork', async ({ open }) => {
@@ -130,7 +159,7 @@ export function logEngineContract(
     ])
     const answer = await log.append(entryOf(otherEnd))
     assert.deepEqual(answer, { code: 'fork', held: 5, chain: one.chain })
-    assert.deepEqual(await offsetsOf(log, 'readings'), [[0, 5]])
+    assert.deepEqual(await countsOf(log, 'readings'), [5])
   })
 
   check('a successor waits until what its predecessor numbered is held', async ({ open }) => {
@@ -181,8 +210,8 @@ export function logEngineContract(
     ])
     const answer = await log.append(entryOf(batch))
     assert.equal(answer.held, 1002)
-    assert.deepEqual(await offsetsOf(log, 'gaps'), [[0, 1]])
-    assert.deepEqual(await offsetsOf(log, 'readings'), [[0, 2]])
+    assert.deepEqual(await countsOf(log, 'gaps'), [1])
+    assert.deepEqual(await countsOf(log, 'readings'), [2])
   })
 
   check('many agents at once are each kept in their order', async ({ open }) => {
@@ -194,14 +223,12 @@ export function logEngineContract(
       }),
     )
     const next = new Map<string, number>()
-    let offset = 0
-    for (const { agent, first, last, feeds } of await batchesOf(log, { stream: 'readings' })) {
+    for (const { agent, first, last } of await batchesOf(log, { stream: 'readings' })) {
       assert.equal(first, next.get(agent) ?? 1)
       next.set(agent, last + 1)
-      assert.equal(feeds.readings.first, offset)
-      offset += feeds.readings.count
     }
-    assert.equal(offset, 400)
+    assert.deepEqual([...next.values()], Array(20).fill(21))
+    assert.deepEqual(await countsOf(log, 'readings'), Array(200).fill(2))
   })
 
   check('a lane that is appended to without waiting keeps its order', async ({ open }) => {
@@ -233,25 +260,29 @@ export function logEngineContract(
     })
     assert.equal((await log.append(entryOf(batch))).code, 'duplicate')
     assert.equal((await log.append(entryOf(agent.readings(1)))).code, 'accepted')
-    assert.deepEqual(await offsetsOf(log, 'readings'), [
-      [0, 7],
-      [7, 1],
-    ])
+    assert.deepEqual(await countsOf(log, 'readings'), [7, 1])
   })
 
   check('a reader begins and ends at any offset', async ({ open }) => {
     await using log = await open()
     const agent = new TestAgent()
     for (let i = 0; i < 10; i++) await log.append(entryOf(agent.readings(10)))
-    const firstsOf = async (fromOffset?: number, toOffset?: number) =>
-      (await batchesOf(log, { stream: 'readings', fromOffset, toOffset })).map(
-        ({ feeds }) => feeds.readings.first,
+    const all = await batchesOf(log, { stream: 'readings' })
+    const { partition } = all[0]!
+    /** The offset of the n-th reading, from 0. */
+    const at = (n: number) => all[Math.floor(n / 10)]!.feeds.readings.first + (n % 10)
+    const sequencesOf = async (fromOffset?: number, toOffset?: number) =>
+      (await batchesOf(log, { stream: 'readings', partition, fromOffset, toOffset })).map(
+        ({ first }) => first,
       )
-    assert.deepEqual(await firstsOf(), [0, 10, 20, 30, 40, 50, 60, 70, 80, 90])
-    assert.deepEqual(await firstsOf(75), [70, 80, 90])
-    assert.deepEqual(await firstsOf(35, 50), [30, 40])
-    assert.deepEqual(await firstsOf(35, 51), [30, 40, 50])
-    assert.deepEqual(await firstsOf(100), [])
+    assert.deepEqual(await sequencesOf(), [1, 11, 21, 31, 41, 51, 61, 71, 81, 91])
+    assert.deepEqual(await sequencesOf(at(75)), [71, 81, 91])
+    assert.deepEqual(await sequencesOf(at(35), at(50)), [31, 41])
+    assert.deepEqual(await sequencesOf(at(35), at(50) + 1), [31, 41, 51])
+    assert.deepEqual(await sequencesOf(at(99) + 1), [])
+    const { first, next } = (await log.statistics(partition)).readings
+    assert.ok(first <= at(0) && next > at(99))
+    assert.deepEqual(await sequencesOf(next), [])
   })
 
   check('a reader begins and ends at any time', async ({ open }) => {
@@ -281,18 +312,19 @@ export function logEngineContract(
     const agent = new TestAgent()
     await log.append(entryOf(agent.readings(2)))
     const stop = new AbortController()
-    const tail = log.read({ stream: 'readings', follow: true, signal: stop.signal })
+    const partition = await partitionIn(log)
+    const tail = log.read({ stream: 'readings', partition, follow: true, signal: stop.signal })
     const items = tail[Symbol.asyncIterator]()
     const next = async () => {
       const { value, done } = await items.next()
-      return done ? undefined : (value as StoredBatch).feeds.readings.first
+      return done ? undefined : (value as StoredBatch).first
     }
-    assert.equal(await next(), 0)
+    assert.equal(await next(), 1)
     const waiting = next()
     await log.append(entryOf(agent.readings(2)))
-    assert.equal(await waiting, 2)
+    assert.equal(await waiting, 3)
     await log.append(entryOf(agent.readings(2)))
-    assert.equal(await next(), 4)
+    assert.equal(await next(), 5)
     const last = next()
     stop.abort()
     assert.equal(await last, undefined)
@@ -302,12 +334,14 @@ export function logEngineContract(
     await using log = await open()
     const agent = new TestAgent()
     await log.append(entryOf(agent.readings(2)))
-    const stopped = Array.from({ length: 50 }, () =>
-      log.read({ stream: 'readings', follow: true })[Symbol.asyncIterator](),
-    )
+    const stop = new AbortController()
+    const partition = await partitionIn(log)
+    const tail = { stream: 'readings', partition, follow: true, signal: stop.signal } as const
+    const stopped = Array.from({ length: 50 }, () => log.read(tail)[Symbol.asyncIterator]())
     for (const reader of stopped) await reader.next()
     for (let i = 0; i < 20; i++) await log.append(entryOf(agent.readings(2)))
-    assert.equal((await log.statistics()).readings.records, 42)
+    assert.deepEqual(await countsOf(log, 'readings'), Array(21).fill(2))
+    stop.abort()
     for (const reader of stopped) await reader.return?.()
   })
 
@@ -321,17 +355,16 @@ export function logEngineContract(
     await log.append(one)
     await log.append(two)
     const { readings, ledger, alerts } = await log.statistics()
-    assert.deepEqual(readings, {
+    const { first: _, next: __, ...held } = readings
+    assert.deepEqual(held, {
       records: 7,
       batches: 2,
       bytes: one.body.length + two.body.length,
-      first: 0,
-      next: 7,
       fromMs: one.feeds.readings.fromMs,
       toMs: two.feeds.readings.toMs,
     })
     assert.equal(ledger.records, 1)
-    assert.deepEqual([alerts.records, alerts.fromMs, alerts.next], [0, undefined, 0])
+    assert.deepEqual([alerts.records, alerts.fromMs], [0, undefined])
   })
 
   check('a restarted agent drains what it held without an alarm', async ({ open }) => {
@@ -387,6 +420,105 @@ export function logEngineContract(
       entryOf(new TestAgent({ incarnation: incarnation(2) }).readings(2)),
     )
     assert.deepEqual(wiped.code === 'accepted' && wiped.alarms, ['unchained'])
+  })
+
+  check('what is held of every incarnation is remembered', async ({ open }) => {
+    const sent: TestBatch[] = []
+    {
+      await using log = await open()
+      let predecessor: TestAgent['predecessor']
+      for (let id = 1; id <= 40; id++) {
+        const agent = new TestAgent({ incarnation: incarnation(id), predecessor })
+        const batch = agent.readings(id)
+        const answer = await log.append(entryOf(batch))
+        assert.deepEqual(
+          [answer.code, answer.code === 'accepted' && answer.alarms],
+          ['accepted', []],
+        )
+        predecessor = {
+          incarnation: agent.incarnation,
+          last: { urgent: 0, bulk: id, quarantine: 0 },
+        }
+        sent.push(batch)
+      }
+    }
+    await using log = await open()
+    for (const batch of sent) {
+      const { last: held, after: chain } = batch.header
+      assert.deepEqual(await log.append(entryOf(batch)), { code: 'duplicate', held, chain })
+      assert.deepEqual(await log.held('gw-001', batch.header.incarnation, 'bulk'), { held, chain })
+    }
+    assert.equal((await countsOf(log, 'readings')).length, 40)
+  })
+
+  check('what several writers are given at once is taken once', async ({ open, shared }) => {
+    await using one = await open()
+    await using two = shared ? await open() : undefined
+    const writers = [one, two ?? one]
+    const agent = new TestAgent()
+    for (let i = 0; i < 20; i++) {
+      const batch = agent.readings(1 + i)
+      const answers = await Promise.all(writers.map((log) => log.append(entryOf(batch))))
+      assert.deepEqual(answers.map(({ code }) => code).sort(), ['accepted', 'duplicate'])
+      assert.deepEqual(
+        answers.map(({ held }) => held),
+        [batch.header.last, batch.header.last],
+      )
+    }
+    assert.deepEqual(
+      await countsOf(one, 'readings'),
+      Array.from({ length: 20 }, (_, i) => 1 + i),
+    )
+  })
+
+  check('of two histories given to two writers one is taken', async ({ open, shared }) => {
+    await using one = await open()
+    await using two = shared ? await open() : undefined
+    const agent = new TestAgent()
+    const twin = new TestAgent()
+    twin.batch([{ kind: 'readings', readings: [reading({ value: -1 })] }])
+    await one.append(entryOf(agent.readings(1)))
+    const answers = await Promise.all([
+      one.append(entryOf(agent.readings(5))),
+      (two ?? one).append(entryOf(twin.readings(5))),
+    ])
+    assert.deepEqual(
+      answers.map(({ code }) => code),
+      ['accepted', 'fork'],
+    )
+    assert.deepEqual(await countsOf(one, 'readings'), [1, 5])
+  })
+
+  check('retention removes the oldest, and what was held stays known', async ({ open }) => {
+    const agent = new TestAgent()
+    const idle = new TestAgent({ name: 'gw-idle' })
+    const sent: TestBatch[] = []
+    const only = idle.readings(1)
+    {
+      await using log = await open({ retentionBytes: 64 * 1024 })
+      await log.append(entryOf(only))
+      for (let i = 0; i < 100; i++) {
+        const batch = agent.batch([{ kind: 'readings', readings: noise(500) }])
+        await log.append(entryOf(batch))
+        sent.push(batch)
+      }
+      await log.retain()
+      const kept = (await batchesOf(log, { stream: 'readings' })).filter(
+        (batch) => batch.agent === 'gw-001',
+      )
+      const bytes = kept.reduce((sum, { body }) => sum + body.length, 0)
+      assert.ok(kept.length > 0 && bytes <= 64 * 1024, `${bytes} bytes are kept`)
+      assert.deepEqual(
+        kept.map(({ first }) => first),
+        sent.slice(-kept.length).map(({ header }) => header.first),
+      )
+      assert.ok((await readAll(log, { stream: 'readings' })).every(({ type }) => type === 'batch'))
+    }
+    await using log = await open({ retentionBytes: 64 * 1024 })
+    for (const batch of [sent[0]!, sent[50]!, only])
+      assert.equal((await log.append(entryOf(batch))).code, 'duplicate')
+    assert.equal((await log.append(entryOf(idle.readings(1)))).code, 'accepted')
+    assert.equal((await log.append(entryOf(agent.readings(1)))).code, 'accepted')
   })
 
   check('a closed engine finishes what it took and takes nothing more', async ({ open }) => {

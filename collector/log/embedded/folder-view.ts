@@ -1,7 +1,7 @@
 import { sleep } from '../../../shared/clock.ts'
 import type { Clock, Disk, DiskFile } from '../../../shared/ports.ts'
 import type { LogItem, ReadRequest, Statistics } from '../engine.ts'
-import { logDirectory } from './embedded.ts'
+import { countPartitions, partitionDirectory } from './embedded.ts'
 import {
   type FoundSegment,
   findSegments,
@@ -22,38 +22,65 @@ import { statisticsOf } from './statistics.ts'
 const pollEveryMs = 200
 
 /** Reads a log's folder without a lock and without writing, also while a collector writes it. */
-export class FolderView implements PartitionView {
+export class FolderView {
+  readonly #partitions: readonly PartitionFolder[]
+
+  /** @returns undefined when there is no log in the folder */
+  static async open(disk: Disk, clock: Clock): Promise<FolderView | undefined> {
+    const partitions: PartitionFolder[] = []
+    const count = await countPartitions(disk)
+    while (partitions.length < count)
+      partitions.push(await PartitionFolder.open(disk, clock, partitions.length))
+    const hasLog = partitions.some(({ segments }) => segments.length > 0)
+    return hasLog ? new FolderView(partitions) : undefined
+  }
+
+  private constructor(partitions: readonly PartitionFolder[]) {
+    this.#partitions = partitions
+  }
+
+  get partitions(): number {
+    return this.#partitions.length
+  }
+
+  read(request: ReadRequest): AsyncIterable<LogItem> {
+    const partition = this.#partitions[request.partition ?? 0]
+    if (!partition) throw new RangeError(`there is no partition ${request.partition}`)
+    return readPartition(partition, request)
+  }
+
+  async statistics(partition?: number): Promise<Statistics> {
+    const wanted = this.#partitions.filter(
+      (each) => (partition ?? each.partition) === each.partition,
+    )
+    return statisticsOf(wanted.map(({ segments }) => segments))
+  }
+}
+
+class PartitionFolder implements PartitionView {
   readonly disk: Disk
   readonly directory: string
-  readonly partition = 0
+  readonly partition: number
   readonly #clock: Clock
   #segments: readonly Segment[] = []
   #found: readonly FoundSegment[] = []
   #version = 0
 
-  /** @returns undefined when there is no log in the folder */
-  static async open(disk: Disk, clock: Clock): Promise<FolderView | undefined> {
-    const view = new FolderView(disk, clock)
-    await view.#look()
-    return view.#segments.length > 0 ? view : undefined
+  static async open(disk: Disk, clock: Clock, partition: number): Promise<PartitionFolder> {
+    const folder = new PartitionFolder(disk, clock, partition)
+    await folder.#look()
+    return folder
   }
 
-  private constructor(disk: Disk, clock: Clock) {
+  private constructor(disk: Disk, clock: Clock, partition: number) {
     this.disk = disk
-    this.directory = `${logDirectory}/0`
+    this.directory = partitionDirectory(partition)
+    this.partition = partition
     this.#clock = clock
   }
 
   get segments(): readonly Segment[] {
     return this.#segments
-  }
-
-  read(request: ReadRequest): AsyncIterable<LogItem> {
-    return readPartition(this, request)
-  }
-
-  async statistics(): Promise<Statistics> {
-    return statisticsOf(this.#segments)
   }
 
   get version(): number {

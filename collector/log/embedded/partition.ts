@@ -30,7 +30,7 @@ export interface PartitionOptions {
   segmentBytes: number
   /** Most bytes that one synced write takes, unless a single batch is larger. */
   groupBytes: number
-  /** Whole segments go, oldest first; undefined keeps everything. */
+  /** Whole segments go, oldest first, when the partition is larger; undefined keeps everything. */
   retention: { bytes: number | undefined; ageMs: number | undefined }
 }
 
@@ -132,6 +132,11 @@ export class Partition implements PartitionView {
     return this.#memory.of(agent, incarnation, lane)
   }
 
+  /** Whom it has batches of, or had. */
+  agents(): Iterable<string> {
+    return this.#memory.agents()
+  }
+
   append(entry: Entry): Promise<AppendAnswer> {
     if (this.#closing) return Promise.reject(new LogFailure('LOG_CLOSED', 'it is shutting down'))
     if (this.#state === 'healing')
@@ -140,6 +145,11 @@ export class Partition implements PartitionView {
       this.#queue.push({ entry, resolve, reject })
       this.#writing ??= this.#writeAll()
     })
+  }
+
+  async retain(): Promise<void> {
+    this.#upkeep.retain()
+    await this.#upkeep.done()
   }
 
   close(): Promise<void> {

@@ -3,7 +3,7 @@ import { type Chain, sameChain } from '../../../shared/chain.ts'
 import type { Disk } from '../../../shared/ports.ts'
 import { SeriesTable, type Stream, streams } from '../../../shared/reading.ts'
 import { perStream, streamOfRecord } from '../engine.ts'
-import { logDirectory } from './embedded.ts'
+import { countPartitions, partitionDirectory } from './embedded.ts'
 import { type FoundSegment, findSegments, sealedLength, segmentPath, withFile } from './folder.ts'
 import type { Frame } from './frame.ts'
 import { readTail } from './recovery.ts'
@@ -34,8 +34,20 @@ export async function verifyLog(
   disk: Disk,
   breathe: () => Promise<void> = async () => {},
 ): Promise<VerifyReport> {
-  const directory = `${logDirectory}/0`
   const check = new Check()
+  const partitions = await countPartitions(disk)
+  for (let partition = 0; partition < partitions; partition++)
+    await verifyPartition(disk, partitionDirectory(partition), check, breathe)
+  return check.report
+}
+
+async function verifyPartition(
+  disk: Disk,
+  directory: string,
+  check: Check,
+  breathe: () => Promise<void>,
+): Promise<void> {
+  check.partition()
   const found = await findSegments(disk, directory)
   for (const [i, segment] of found.entries()) {
     const following = found[i + 1]
@@ -58,7 +70,6 @@ export async function verifyLog(
     if (number !== undefined && !(await readSnapshot(disk, directory, number)))
       check.problem(`${name}: damaged; the one before it and the log stand in`)
   }
-  return check.report
 }
 
 class Check {
@@ -74,6 +85,12 @@ class Check {
   #next: Record<Stream, number> | undefined
   #isWhole = true
   #number = 0
+
+  /** What follows is of another partition, with offsets and segments of its own. */
+  partition(): void {
+    this.#next = undefined
+    this.#isWhole = true
+  }
 
   segment({ number, header }: FoundSegment, before: FoundSegment | undefined): void {
     this.report.segments += 1
