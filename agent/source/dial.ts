@@ -5,6 +5,7 @@ import type { Connection, ConnectionHandlers } from '../../shared/ports.ts'
 import { brokerAddress, type SourceConfig } from './config.ts'
 import { SourceFailure } from './failure.ts'
 import type { BrokerDialer } from './link.ts'
+import { SocketReader } from './socket-reader.ts'
 
 /** What the broker may leave unread of ours; one that never reads would cost memory without end. */
 const maxUnreadBytes = 4 * 1024 * 1024
@@ -72,14 +73,15 @@ function dial(
   return new Promise((resolve, reject) => {
     let connected = false
     let failure: Error | undefined
-    const socket = makeSocket(options)
+    const reader = new SocketReader((bytes) => handlers.data(bytes))
+    const socket = makeSocket(options, reader)
+    reader.attend(socket)
     const aborted = () => socket.destroy()
     signal.addEventListener('abort', aborted, { once: true })
     socket.once(options.tls ? 'secureConnect' : 'connect', () => {
       connected = true
-      resolve(connectionOf(socket))
+      resolve(connectionOf(socket, reader))
     })
-    socket.on('data', (bytes: Buffer) => handlers.data(bytes))
     socket.on('error', (error) => {
       failure ??= error
     })
@@ -91,9 +93,11 @@ function dial(
   })
 }
 
-function makeSocket(connect: ConnectOptions): net.Socket {
+function makeSocket(connect: ConnectOptions, { onread }: SocketReader): net.Socket {
   try {
-    const socket = connect.tls ? tls.connect(connect.options) : net.connect(connect.options)
+    const socket = connect.tls
+      ? tls.connect({ ...connect.options, onread } as tls.ConnectionOptions)
+      : net.connect({ ...connect.options, onread })
     return socket.setNoDelay(true).setKeepAlive(true, 60_000)
   } catch (cause) {
     // A certificate or key that OpenSSL cannot read.
@@ -102,7 +106,7 @@ function makeSocket(connect: ConnectOptions): net.Socket {
   }
 }
 
-function connectionOf(socket: net.Socket): Connection {
+function connectionOf(socket: net.Socket, reader: SocketReader): Connection {
   return {
     write(bytes) {
       if (!socket.writable) return
@@ -110,8 +114,8 @@ function connectionOf(socket: net.Socket): Connection {
       if (socket.writableLength > maxUnreadBytes)
         socket.destroy(new Error('the broker does not read what we send'))
     },
-    pause: () => void socket.pause(),
-    resume: () => void socket.resume(),
+    pause: () => reader.pause(),
+    resume: () => reader.resume(),
     end: () => void socket.end(),
     destroy: () => void socket.destroy(),
   }

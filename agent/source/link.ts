@@ -23,6 +23,13 @@ export interface LinkOptions {
   topics: TopicTable
   /** Tells this connection from the source's others. */
   number: number
+  /** What the broker publishes in our name when the connection is lost, retained. */
+  will?: Will | undefined
+}
+
+export interface Will {
+  topic: string
+  payload: Uint8Array
 }
 
 /** What the broker says when it accepts us. */
@@ -469,7 +476,7 @@ export class Link implements PacketSink {
   }
 
   #connectPacket(password: string | undefined): Uint8Array {
-    const { config, clientId } = this.#options
+    const { config, clientId, will } = this.#options
     const protocolVersion = this.#version5 ? 5 : 4
     return mqttPacket.generate(
       {
@@ -481,6 +488,9 @@ export class Link implements PacketSink {
         keepalive: Math.ceil(config.keepalive / 1_000),
         ...(config.username !== undefined && { username: config.username }),
         ...(password !== undefined && { password: Buffer.from(password) }),
+        ...(will && {
+          will: { topic: will.topic, payload: Buffer.from(will.payload), qos: 1, retain: true },
+        }),
         ...(this.#version5 && {
           properties: {
             sessionExpiryInterval: Math.ceil(config.sessionExpiry / 1_000),

@@ -4,7 +4,7 @@ import { Backoff } from './backoff.ts'
 import type { SubscribingConfig } from './config.ts'
 import type { SourceFailure, SourceFailureCode } from './failure.ts'
 import { Linger } from './linger.ts'
-import { type BrokerDialer, Link, type LinkHost, type Welcome } from './link.ts'
+import { type BrokerDialer, Link, type LinkHost, type Welcome, type Will } from './link.ts'
 import type { MessageGroup, Session } from './message.ts'
 import { Publisher } from './publisher.ts'
 import { leastFilters } from './topic-filter.ts'
@@ -12,7 +12,7 @@ import { TopicTable } from './topic-table.ts'
 
 export { type SourceConfig, sourceSchema } from './config.ts'
 export { SourceFailure, type SourceFailureCode, sourceFailures } from './failure.ts'
-export type { BrokerDialer } from './link.ts'
+export type { BrokerDialer, Will } from './link.ts'
 export { Marks } from './marks.ts'
 export type { Message, MessageGroup, Session } from './message.ts'
 
@@ -26,6 +26,9 @@ export interface SourceOptions {
   log: Logger
   /** Remember the session at the broker. */
   marks: { readonly session: Session | undefined }
+  will?: Will
+  /** Connections of a source that this one takes the place of: numbers go on, for the marks. */
+  connectionsBefore?: number
   onEvent?(event: SourceEvent): void
 }
 
@@ -115,6 +118,7 @@ export class Source implements AsyncIterable<MessageGroup>, AsyncDisposable {
     this.#broker = `${config.url} ${this.#clientId}`
     this.#filters = leastFilters(config.topics)
     this.#backoff = new Backoff({ ...config.retry, clock, random })
+    this.#connections = options.connectionsBefore ?? 0
     this.#linger = new Linger(config.linger)
     this.#publisher = new Publisher(config.version === '5')
     // What another broker knew of us, or this one under another name, says nothing.
@@ -180,6 +184,11 @@ export class Source implements AsyncIterable<MessageGroup>, AsyncDisposable {
     options: { qos?: 0 | 1; retain?: boolean } = {},
   ): boolean {
     return this.#publisher.publish(topic, payload, options)
+  }
+
+  /** Connections that were tried, those of sources before this one included. */
+  get connections(): number {
+    return this.#connections
   }
 
   status(): SourceStatus {
@@ -253,6 +262,7 @@ export class Source implements AsyncIterable<MessageGroup>, AsyncDisposable {
         random,
         topics: this.#topics,
         number: this.#connections,
+        will: this.#options.will,
       },
       this.#host,
     )
