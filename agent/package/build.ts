@@ -15,7 +15,10 @@ await packageProgram({
   description: `
 The agent runs on a gateway. It takes readings from an MQTT broker, keeps
 them on disk from the moment it acknowledges them, and forwards them in
-batches over HTTP, over any number of outages, restarts and power cuts.`,
+batches over HTTP, over any number of outages, restarts and power cuts.
+
+For 64-bit x86 and ARM. Not for 32-bit ARM, for which there is no official
+current Node.js.`,
   folder,
   documents: ['CONFIGURATION.md', 'FILTER.md'],
   substitutes: [

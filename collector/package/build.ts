@@ -10,7 +10,9 @@ await packageProgram({
   summary: 'takes sensor readings from Headgate agents into a stream log',
   description: `
 The collector takes batches of readings over HTTP, answers for them once they
-are durable, each once, and serves the log to any number of readers.`,
+are durable, each once, and serves the log to any number of readers.
+
+For 64-bit x86 and ARM.`,
   folder: join(root, 'collector/package'),
   documents: ['COLLECTOR.md', 'CONFIGURATION.md', 'WIRE.md'],
   substitutes: slimSubstitutes,

@@ -48,10 +48,10 @@ const depends = [
   'passwd',
   'init-system-helpers',
 ]
-const scripts = ['postinst', 'prerm', 'postrm']
+const scripts = ['preinst', 'postinst', 'prerm', 'postrm']
 
 /** Makes a Debian package, the same from the same sources wherever and by whomever it is built. */
-export function makeDeb(options: DebOptions): void {
+export async function makeDeb(options: DebOptions): Promise<void> {
   const { scratch, epochS, level, output } = options
   const tree = join(scratch, 'tree')
   for (const entry of options.tree) place(tree, entry)
@@ -73,7 +73,7 @@ export function makeDeb(options: DebOptions): void {
   }
   for (const script of scripts) chmodSync(join(control, script), 0o755)
   settle(tree, epochS)
-  runTool(
+  await runTool(
     needTool('dpkg-deb'),
     ['--root-owner-group', '-Zxz', `-z${level}`, '--build', tree, output],
     { env: { SOURCE_DATE_EPOCH: String(epochS) } },

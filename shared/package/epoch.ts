@@ -7,17 +7,17 @@ import { runTool } from './tool.ts'
  * same: SOURCE_DATE_EPOCH (https://reproducible-builds.org/specs/source-date-epoch/), or that of the last
  * commit.
  */
-export function sourceEpochS(environment: NodeJS.ProcessEnv = process.env): number {
-  const given = environment.SOURCE_DATE_EPOCH ?? lastCommit()
+export async function sourceEpochS(environment: NodeJS.ProcessEnv = process.env): Promise<number> {
+  const given = environment.SOURCE_DATE_EPOCH ?? (await lastCommit())
   const seconds = Number(given)
   if (!/^\d+$/.test(given) || !Number.isSafeInteger(seconds))
     throw new UserError(`SOURCE_DATE_EPOCH is not a number of seconds: ${given}`, { exitCode: 2 })
   return seconds
 }
 
-function lastCommit(): string {
+async function lastCommit(): Promise<string> {
   try {
-    return runTool('git', ['-C', root, 'log', '-1', '--format=%ct']).trim()
+    return (await runTool('git', ['-C', root, 'log', '-1', '--format=%ct'])).trim()
   } catch {
     throw new UserError('no git history here to take the time from: set SOURCE_DATE_EPOCH', {
       exitCode: 2,

@@ -22,7 +22,7 @@ export interface ExecutableOptions {
 }
 
 /** Makes one file of a bundle and the Node that runs it, for any target on any machine. */
-export function makeExecutable(options: ExecutableOptions): void {
+export async function makeExecutable(options: ExecutableOptions): Promise<void> {
   const { target, main, assets, execArgv, scratch, output } = options
   const blob = join(scratch, 'program.blob')
   const config = join(scratch, 'sea-config.json')
@@ -41,14 +41,14 @@ export function makeExecutable(options: ExecutableOptions): void {
     }),
   )
   // The name of `main` goes into the blob as it is given: stack traces show it.
-  runTool(process.execPath, ['--experimental-sea-config', config], { cwd: dirname(main) })
+  await runTool(process.execPath, ['--experimental-sea-config', config], { cwd: dirname(main) })
   const strip = target.arch === process.arch ? 'strip' : `${target.triplet}-strip`
   const stripped = join(scratch, 'node-stripped')
   // Before the blob goes in: strip would take it out again.
-  runTool(needTool(strip), ['-o', stripped, nodeBinary(target, scratch)])
+  await runTool(needTool(strip), ['-o', stripped, await nodeBinary(target, scratch)])
   // In a process of its own, since postject changes how its process takes errors.
   const postject = createRequire(import.meta.url).resolve('postject/dist/cli.js')
-  runTool(process.execPath, [
+  await runTool(process.execPath, [
     postject,
     stripped,
     'NODE_SEA_BLOB',

@@ -16,7 +16,7 @@ const cache = join(root, 'node_modules', '.cache', 'headgate')
  *
  * @param scratch folder for what is unpacked
  */
-export function nodeBinary({ arch }: Target, scratch: string): string {
+export async function nodeBinary({ arch }: Target, scratch: string): Promise<string> {
   const name = `node-linux-${arch}`
   const installed = join(root, 'node_modules', name, 'bin', 'node')
   if (existsSync(installed)) return installed
@@ -24,13 +24,13 @@ export function nodeBinary({ arch }: Target, scratch: string): string {
   const archive = join(cache, `${name}-${version}.tgz`)
   if (!existsSync(archive) || integrityOf(archive) !== integrity) {
     mkdirSync(cache, { recursive: true })
-    runTool(needTool('npm'), ['pack', `${name}@${version}`, '--pack-destination', scratch])
+    await runTool(needTool('npm'), ['pack', `${name}@${version}`, '--pack-destination', scratch])
     const fetched = join(scratch, `${name}-${version}.tgz`)
     if (integrityOf(fetched) !== integrity)
       throw new UserError(`${name}@${version} is not what package-lock.json says: do not use it`)
     renameSync(fetched, archive)
   }
-  runTool(needTool('tar'), ['-xzf', archive, '-C', scratch, 'package/bin/node'])
+  await runTool(needTool('tar'), ['-xzf', archive, '-C', scratch, 'package/bin/node'])
   const binary = join(scratch, name)
   renameSync(join(scratch, 'package', 'bin', 'node'), binary)
   return binary

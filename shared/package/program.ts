@@ -94,7 +94,7 @@ function readOptions(): Options {
 async function makeAll(program: Program, options: Options, scratch: string): Promise<void> {
   const { name, folder, summary } = program
   const { version } = manifest
-  const epochS = sourceEpochS()
+  const epochS = await sourceEpochS()
   const main = join(scratch, `${name}.cjs`)
   const metafile = await bundle({
     entry: join(folder, 'entry.ts'),
@@ -108,36 +108,56 @@ async function makeAll(program: Program, options: Options, scratch: string): Pro
   }
   writeFileSync(join(options.out, `${name}.cdx.json`), papers.sbom)
   writeFileSync(join(options.out, `${name}.licences.txt`), papers.licences)
-  for (const target of options.targets) {
-    const place = join(scratch, target.arch)
-    mkdirSync(place)
-    const executable = join(options.out, `${name}-linux-${target.arch}`)
-    makeExecutable({
-      target,
-      main,
-      assets: withSums(program.addons(target), place),
-      execArgv: program.execArgv,
-      scratch: place,
-      output: executable,
-    })
-    say(executable)
-    if (!options.deb) continue
-    const deb = join(options.out, `${name}_${version}_${target.debian}.deb`)
-    makeDeb({
-      name,
-      version,
-      architecture: target.debian,
-      summary,
-      description: program.description,
-      tree: layOut(program, target, executable, papers),
-      words: { NAME: name, PART: program.part },
-      scratch: place,
-      epochS,
-      level: options.level,
-      output: deb,
-    })
-    say(deb)
-  }
+  // At the same time: compressing takes one core for each.
+  await Promise.all(
+    options.targets.map((target) =>
+      makeFor(target, { program, options, main, papers, epochS, scratch }),
+    ),
+  )
+}
+
+interface Making {
+  program: Program
+  options: Options
+  /** The bundle. */
+  main: string
+  papers: Papers
+  epochS: number
+  scratch: string
+}
+
+async function makeFor(target: Target, making: Making): Promise<void> {
+  const { program, options, main, papers, epochS } = making
+  const { name, summary, description } = program
+  const { version } = manifest
+  const scratch = join(making.scratch, target.arch)
+  mkdirSync(scratch)
+  const executable = join(options.out, `${name}-linux-${target.arch}`)
+  await makeExecutable({
+    target,
+    main,
+    assets: withSums(program.addons(target), scratch),
+    execArgv: program.execArgv,
+    scratch,
+    output: executable,
+  })
+  say(executable)
+  if (!options.deb) return
+  const deb = join(options.out, `${name}_${version}_${target.debian}.deb`)
+  await makeDeb({
+    name,
+    version,
+    architecture: target.debian,
+    summary,
+    description,
+    tree: layOut(program, target, executable, papers),
+    words: { NAME: name, PART: program.part },
+    scratch,
+    epochS,
+    level: options.level,
+    output: deb,
+  })
+  say(deb)
 }
 
 interface Papers {

@@ -1,6 +1,7 @@
-import { execFileSync } from 'node:child_process'
+import { execFile } from 'node:child_process'
 import { accessSync, constants } from 'node:fs'
 import { delimiter, join } from 'node:path'
+import { promisify } from 'node:util'
 import { UserError } from '../failure.ts'
 
 /** Debian package that brings a program, where it is not named like it. */
@@ -33,19 +34,18 @@ export function needTool(name: string): string {
  *
  * @throws UserError with the last line that it said, when it fails
  */
-export function runTool(
+export async function runTool(
   program: string,
   args: readonly string[],
   options: { cwd?: string; env?: NodeJS.ProcessEnv } = {},
-): string {
+): Promise<string> {
   try {
-    return execFileSync(program, args, {
-      encoding: 'utf8',
+    const { stdout } = await promisify(execFile)(program, args, {
       maxBuffer: 64 * 1024 * 1024,
-      stdio: ['ignore', 'pipe', 'pipe'],
       ...options,
       env: { ...process.env, LC_ALL: 'C', TZ: 'UTC', ...options.env },
     })
+    return stdout
   } catch (cause) {
     const { stderr, message } = cause as { stderr?: string; message: string }
     const said = stderr?.trim().split('\n').at(-1) || message

@@ -32,7 +32,7 @@ test('the file alone says what it is', async (t) => {
 test('help names every command, as it is called here', () => {
   const { stdout, status } = call('--help')
   assert.equal(status, 0)
-  for (const command of ['run', 'check', 'status', 'tap', 'flush', 'outbox', 'version'])
+  for (const command of ['run', 'check', 'status', 'tap', 'flush', 'filter', 'outbox', 'version'])
     assert.match(stdout, new RegExp(`^ {2}${command} `, 'm'))
   assert.match(call('run', '--help').stdout, /Example:\n {2}headgate-agent run --config/)
   assert.match(call('outbox', 'ls', '--help').stdout, /Example:\n {2}headgate-agent outbox ls/)

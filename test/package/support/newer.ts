@@ -1,10 +1,8 @@
-import { execFileSync } from 'node:child_process'
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { TestContext } from 'node:test'
-import { root } from '../../../shared/package/paths.ts'
-import { cleanUp } from '../../support/clean-up.ts'
-import { build, dist, version } from './built.ts'
+import { build, version } from './built.ts'
+import { linkedTree } from './tree.ts'
 
 /** What the next version might be: its number, and a store of format 2, which holds one thing more. */
 const edits: [file: string, from: string, to: string][] = [
@@ -21,11 +19,7 @@ const edits: [file: string, from: string, to: string][] = [
 
 /** Builds the package of a version that does not exist yet. */
 export function newerPackage(t: TestContext): string {
-  // Beside what is built, since files are only linked there.
-  const tree = mkdtempSync(join(dist, '.newer-'))
-  cleanUp(t, () => rmSync(tree, { recursive: true, force: true }))
-  const parts = ['agent', 'shared', 'docs', 'node_modules', 'package.json', 'package-lock.json']
-  execFileSync('cp', ['-al', ...[...parts, 'LICENSE'].map((part) => join(root, part)), tree])
+  const tree = linkedTree(t)
   for (const [file, from, to] of edits) {
     const path = join(tree, file)
     const text = readFileSync(path, 'utf8')
