@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util'
 import { sleep } from '../shared/clock.ts'
 import type { Ledger } from '../shared/ledger.ts'
 import type { Logger } from '../shared/log.ts'
@@ -25,10 +26,10 @@ export interface AgentPorts {
   /** 16 bytes that change with every boot. */
   boot: Uint8Array
   openStore(): Promise<Store>
-  reserve: Reserve
-  dialer: BrokerDialer
-  /** A new one for each pipeline; the pipeline closes it. */
-  openUplink(): HttpLink
+  openReserve(bytes: number): Reserve
+  openDialer(config: AgentConfig['source']): BrokerDialer
+  /** A new one for each pipeline and each configuration of the uplink; the pipeline closes it. */
+  openUplink(config: AgentConfig['uplink']): HttpLink
   log: Logger
 }
 
@@ -50,6 +51,10 @@ export interface AgentStatus {
   unmatchedTopics: { topic: string; count: number }[]
   /** Store failures that were healed by opening it again. */
   reopened: number
+  /** Alerts that the filter has raised since the start. */
+  alerts: number
+  /** Nothing is taken from the source, because somebody asked for that. */
+  paused: boolean
 }
 
 /** Sees what passes through, for `agent tap`: called once a group. */
@@ -73,12 +78,13 @@ const reopenRetry = { base: 1_000, max: 10_000 }
  * (it keeps what was not acknowledged), and the store is closed, opened again and checked.
  */
 export class Agent {
-  readonly #config: AgentConfig
+  #config: AgentConfig
   readonly #ports: AgentPorts
-  readonly #taps = new Set<Tap>()
+  readonly #watchers: Watchers = { taps: new Set(), alerts: 0 }
   readonly #opened = Promise.withResolvers<void>()
   #pipeline: Pipeline | undefined
   #reopened = 0
+  #paused = false
 
   constructor(config: AgentConfig, ports: AgentPorts) {
     this.#config = config
@@ -96,15 +102,19 @@ export class Agent {
     while (!signal.aborted) {
       const startedMs = clock.monotonicMs()
       try {
-        await using pipeline = await Pipeline.open(this.#config, this.#ports, this.#taps)
+        const config = this.#config
+        const paused = this.#paused
+        await using pipeline = await Pipeline.open(config, this.#ports, this.#watchers, paused)
         this.#pipeline = pipeline
+        if (config !== this.#config || paused !== this.#paused)
+          await pipeline.change(this.#config, this.#paused)
         this.#opened.resolve()
         await pipeline.run(signal)
       } catch (error) {
         if (signal.aborted) break
         if (!(error instanceof OutboxFailure)) throw error
         if (clock.monotonicMs() - startedMs > 60_000) attempt = 0
-        if (error.diskFull) await this.#ports.reserve.release()
+        if (error.diskFull) await this.#ports.openReserve(this.#config.outbox.reserve).release()
         const delayMs = retryDelayMs(attempt++, reopenRetry, random.uniform())
         this.#reopened += 1
         log.error(
@@ -126,7 +136,51 @@ export class Agent {
   /** Undefined while the store is being opened. */
   get status(): AgentStatus | undefined {
     const status = this.#pipeline?.status
-    return status && { ...status, agent: this.#config.agent, reopened: this.#reopened }
+    return (
+      status && {
+        ...status,
+        agent: this.#config.agent,
+        reopened: this.#reopened,
+        alerts: this.#watchers.alerts,
+        paused: this.#paused,
+      }
+    )
+  }
+
+  /**
+   * Goes over to another configuration, of the same agent and data folder. A stage whose part has not changed
+   * goes on untouched, and the outbox keeps all that it has.
+   *
+   * @throws what the configuration makes impossible; the old one then goes on
+   */
+  async change(config: AgentConfig): Promise<void> {
+    const before = this.#config
+    this.#config = config
+    await this.#turn(() => {
+      this.#config = before
+    })
+  }
+
+  /** Takes nothing more from the source until `resume`; the broker keeps it. What is stored is still sent. */
+  async pause(): Promise<void> {
+    this.#paused = true
+    await this.#turn()
+  }
+
+  async resume(): Promise<void> {
+    this.#paused = false
+    await this.#turn()
+  }
+
+  async #turn(failed = () => {}): Promise<void> {
+    try {
+      await this.#pipeline?.change(this.#config, this.#paused)
+    } catch (error) {
+      // The pipeline is about to be set up anew, as it should be now.
+      if (error instanceof OutboxFailure) return
+      failed()
+      throw error
+    }
   }
 
   /** Lets go of what the filter holds and sends everything now. */
@@ -135,9 +189,15 @@ export class Agent {
   }
 
   tap(tap: Tap): () => void {
-    this.#taps.add(tap)
-    return () => this.#taps.delete(tap)
+    this.#watchers.taps.add(tap)
+    return () => this.#watchers.taps.delete(tap)
   }
+}
+
+/** What outlives a pipeline: who sees what passes, and what was counted. */
+interface Watchers {
+  readonly taps: Set<Tap>
+  alerts: number
 }
 
 /** What a commit adds that came with no message. */
@@ -149,52 +209,52 @@ function decides({ admitted, records, suppressed, absorbed, held, state }: Judge
 
 /** The stages, open, and the one loop through them. */
 class Pipeline implements AsyncDisposable {
+  readonly #ports: AgentPorts
+  readonly #watchers: Watchers
   readonly #outbox: Outbox
-  readonly #source: Source
   readonly #marks: Marks
-  readonly #decoder: Decoder
-  readonly #filter: Filter
-  readonly #uplink: Uplink
-  readonly #link: HttpLink
-  readonly #taps: ReadonlySet<Tap>
-  readonly #clock: Clock
   readonly #clockWatch: ClockWatch
-  readonly #reserve: Reserve
-  readonly #log: Logger
+  #config: AgentConfig
+  #paused: boolean
+  #decoder: Decoder
+  #filter: Filter
+  #link: HttpLink
+  #uplink: Uplink
+  #source: Source
+  /** Settled unless the source is being changed, or is paused. */
+  #turning: PromiseWithResolvers<void> | undefined
+  #uplinkTurn = new AbortController()
+  #stopping: AbortSignal | undefined
   #committing: Promise<void> = Promise.resolve()
 
-  private constructor(parts: {
-    outbox: Outbox
-    source: Source
-    marks: Marks
-    decoder: Decoder
-    filter: Filter
-    uplink: Uplink
-    link: HttpLink
-    taps: ReadonlySet<Tap>
-    clock: Clock
-    clockWatch: ClockWatch
-    reserve: Reserve
-    log: Logger
-  }) {
-    this.#outbox = parts.outbox
-    this.#source = parts.source
-    this.#marks = parts.marks
-    this.#decoder = parts.decoder
-    this.#filter = parts.filter
-    this.#uplink = parts.uplink
-    this.#link = parts.link
-    this.#taps = parts.taps
-    this.#clock = parts.clock
-    this.#clockWatch = parts.clockWatch
-    this.#reserve = parts.reserve
-    this.#log = parts.log
+  private constructor(
+    config: AgentConfig,
+    ports: AgentPorts,
+    watchers: Watchers,
+    paused: boolean,
+    stages: { outbox: Outbox; marks: Marks; decoder: Decoder; filter: Filter; link: HttpLink },
+  ) {
+    this.#config = config
+    this.#ports = ports
+    this.#watchers = watchers
+    this.#paused = paused
+    this.#outbox = stages.outbox
+    this.#marks = stages.marks
+    this.#decoder = stages.decoder
+    this.#filter = stages.filter
+    this.#outbox.whenLost((series) => this.#filter.forget(series))
+    this.#clockWatch = new ClockWatch(ports.clock, ports.boot)
+    this.#link = stages.link
+    this.#uplink = this.#makeUplink()
+    this.#source = this.#openSource()
+    if (paused) this.#turning = Promise.withResolvers()
   }
 
   static async open(
     config: AgentConfig,
     ports: AgentPorts,
-    taps: ReadonlySet<Tap>,
+    watchers: Watchers,
+    paused: boolean,
   ): Promise<Pipeline> {
     const { clock, random, log, boot } = ports
     const { agent } = config
@@ -203,40 +263,12 @@ class Pipeline implements AsyncDisposable {
       const outbox = await Outbox.open({ store, clock, random, agent, boot, config: config.outbox })
       for (const line of outbox.damage) log.error({ damage: line }, 'the outbox was damaged')
       const marks = await Marks.load(outbox)
-      const decoder = new Decoder({ rules: config.decode, agent })
-      await decoder.restore(outbox)
-      const filter = createFilter({
-        rules: config.filter,
-        saved: await Array.fromAsync(outbox.read('filter')),
-      })
-      outbox.settleHeld(filter.held)
-      outbox.whenLost((series) => filter.forget(series))
+      const decoder = await openDecoder(config, outbox)
+      const filter = await openFilter(config, outbox)
       // Before the source, which dials from the moment it is open.
-      const link = ports.openUplink()
-      const source = Source.open({
-        config: config.source,
-        agent,
-        dialer: ports.dialer,
-        clock,
-        random,
-        log,
-        marks,
-      })
-      const uplink = new Uplink({ outbox, link, clock, random, log, agent, config: config.uplink })
-      return new Pipeline({
-        outbox,
-        source,
-        marks,
-        decoder,
-        filter,
-        uplink,
-        link,
-        taps,
-        clock,
-        clockWatch: new ClockWatch(clock, boot),
-        reserve: ports.reserve,
-        log,
-      })
+      const link = ports.openUplink(config.uplink)
+      const stages = { outbox, marks, decoder, filter, link }
+      return new Pipeline(config, ports, watchers, paused, stages)
     } catch (error) {
       await store.close()
       throw error
@@ -246,42 +278,136 @@ class Pipeline implements AsyncDisposable {
   async run(signal: AbortSignal): Promise<void> {
     // Whichever side fails first ends the other; the first failure is the one that is reported.
     const ended = new AbortController()
-    const end = () => ended.abort()
-    ended.signal.addEventListener('abort', () => void this.#source.close())
-    signal.addEventListener('abort', end)
-    if (signal.aborted) end()
+    const both = AbortSignal.any([signal, ended.signal])
+    this.#stopping = both
+    const stop = () => {
+      void this.#source.close()
+      this.#turning?.resolve()
+    }
+    both.addEventListener('abort', stop)
     try {
       await Promise.all([
-        this.#receive(ended.signal).finally(end),
-        this.#uplink.run(ended.signal).finally(end),
-        this.#tick(ended.signal).finally(end),
+        this.#receive(both).finally(() => ended.abort()),
+        this.#forward(both).finally(() => ended.abort()),
+        this.#tick(both).finally(() => ended.abort()),
       ])
     } finally {
-      signal.removeEventListener('abort', end)
+      both.removeEventListener('abort', stop)
     }
+  }
+
+  /**
+   * Takes another configuration over, stage by stage. What is in hand is committed and acknowledged by the old
+   * rules first; the broker keeps the rest.
+   */
+  async change(config: AgentConfig, paused: boolean): Promise<void> {
+    const before = this.#config
+    const changes = (part: 'source' | 'decode' | 'filter' | 'outbox' | 'uplink') =>
+      !isDeepStrictEqual(before[part], config[part])
+    // May fail: before anything is touched.
+    const link = changes('uplink') ? this.#ports.openUplink(config.uplink) : undefined
+    const turnsSource = changes('source') || paused !== this.#paused
+    this.#config = config
+    this.#paused = paused
+    if (turnsSource) {
+      this.#turning ??= Promise.withResolvers()
+      await this.#source.close()
+    }
+    try {
+      await this.#exclusive(async () => {
+        if (changes('outbox')) await this.#outbox.configure(config.outbox)
+        if (changes('decode')) this.#decoder = await openDecoder(config, this.#outbox)
+        if (changes('filter')) await this.#changeFilter(config)
+      })
+      if (link) await this.#changeUplink(link)
+    } finally {
+      if (turnsSource) this.#turnSource()
+    }
+  }
+
+  /** The new filter goes on with what the old one has committed: all of it. */
+  async #changeFilter(config: AgentConfig): Promise<void> {
+    // The first round may have begun before.
+    const learned = [...this.#filter.checkpoint(Infinity), ...this.#filter.checkpoint(Infinity)]
+    if (learned.length > 0)
+      await this.#commit(passingFilter.judge([]), { ...nothing, state: learned })
+    this.#filter = await openFilter(config, this.#outbox)
+  }
+
+  async #changeUplink(link: HttpLink): Promise<void> {
+    const before = this.#link
+    this.#link = link
+    this.#uplink = this.#makeUplink()
+    this.#uplinkTurn.abort()
+    await before.close()
+  }
+
+  #makeUplink(): Uplink {
+    const { clock, random, log } = this.#ports
+    const { agent, uplink: config } = this.#config
+    return new Uplink({ outbox: this.#outbox, link: this.#link, clock, random, log, agent, config })
+  }
+
+  #turnSource(): void {
+    if (this.#stopping?.aborted) this.#turning?.resolve()
+    else {
+      this.#source = this.#openSource(this.#source)
+      if (this.#paused) return
+      this.#turning?.resolve()
+      this.#turning = undefined
+    }
+  }
+
+  /** @param before the source whose place it takes */
+  #openSource(before?: Source): Source {
+    const { clock, random, log } = this.#ports
+    const { agent, source: config } = this.#config
+    const options = {
+      config,
+      agent,
+      dialer: this.#ports.openDialer(config),
+      clock,
+      random,
+      log,
+      marks: this.#marks,
+      connectionsBefore: before?.connections ?? 0,
+    }
+    return this.#paused ? Source.idle(options) : Source.open(options)
   }
 
   /** The agent's path. */
   async #receive(signal: AbortSignal): Promise<void> {
     await this.#diskHasRoom(signal)
-    for await (const group of this.#source) {
-      await this.#outbox.room(signal)
-      await this.#exclusive(() => this.#take(group))
-      this.#source.acknowledge(group) // Last: until here the broker owns them.
+    for (let source: Source | undefined = this.#source; source; ) {
+      for await (const group of source) {
+        await this.#outbox.room(signal)
+        await this.#exclusive(() => this.#take(group))
+        source.acknowledge(group) // Last: until here the broker owns them.
+      }
+      await this.#turning?.promise
+      source = this.#source === source ? undefined : this.#source
     }
     const state = this.#marks.checkpoint()
     if (state.length > 0)
       await this.#exclusive(() => this.#commit(passingFilter.judge([]), { ...nothing, state }))
   }
 
+  async #forward(signal: AbortSignal): Promise<void> {
+    for (let uplink: Uplink | undefined = this.#uplink; uplink; ) {
+      this.#uplinkTurn = new AbortController()
+      await uplink.run(AbortSignal.any([signal, this.#uplinkTurn.signal]))
+      uplink = this.#uplink === uplink || signal.aborted ? undefined : this.#uplink
+    }
+  }
+
   /** Nothing is taken from the broker before the disk's reserve is whole; what is stored is sent meanwhile. */
   async #diskHasRoom(signal: AbortSignal): Promise<void> {
-    for (let warned = false; !signal.aborted && !(await this.#reserve.restore()); warned = true) {
+    const { log, clock, openReserve } = this.#ports
+    const reserve = openReserve(this.#config.outbox.reserve)
+    for (let warned = false; !signal.aborted && !(await reserve.restore()); warned = true) {
       if (!warned)
-        this.#log.error(
-          'the disk is full: the broker keeps what comes, what is stored is still sent',
-        )
-      await sleep(this.#clock, diskFullRetryMs, signal).catch(() => {})
+        log.error('the disk is full: the broker keeps what comes, what is stored is still sent')
+      await sleep(clock, diskFullRetryMs, signal).catch(() => {})
       if (!signal.aborted) await this.#outbox.reclaim()
     }
   }
@@ -298,12 +424,13 @@ class Pipeline implements AsyncDisposable {
           await this.#commit(judgement, { ...nothing, state: learned })
         if (second % expireEveryS === 0) await this.#outbox.expire()
       })
-      await sleep(this.#clock, 1_000, signal).catch(() => {})
+      await sleep(this.#ports.clock, 1_000, signal).catch(() => {})
     }
   }
 
   #now(): Arrival {
-    return { wallMs: this.#clock.wallMs(), monotonicMs: this.#clock.monotonicMs() }
+    const { clock } = this.#ports
+    return { wallMs: clock.wallMs(), monotonicMs: clock.monotonicMs() }
   }
 
   async #take(group: MessageGroup): Promise<void> {
@@ -330,7 +457,7 @@ class Pipeline implements AsyncDisposable {
       },
     )
     for (const { topic, payload } of decoded.publish) this.#source.publish(topic, payload)
-    for (const tap of this.#taps) tap({ messages: group.messages, ...decoded })
+    for (const tap of this.#watchers.taps) tap({ messages: group.messages, ...decoded })
   }
 
   #commit(
@@ -342,6 +469,7 @@ class Pipeline implements AsyncDisposable {
     },
   ): Promise<void> {
     const { rejects, raw = [], received, receivedQos0, deduplicated } = group
+    for (const { type } of records) if (type === 'alert') this.#watchers.alerts += 1
     return this.#outbox.commit({
       admitted,
       records,
@@ -367,7 +495,7 @@ class Pipeline implements AsyncDisposable {
     return done
   }
 
-  get status(): Omit<AgentStatus, 'agent' | 'reopened'> {
+  get status(): Omit<AgentStatus, 'agent' | 'reopened' | 'alerts' | 'paused'> {
     const outbox = this.#outbox
     return {
       ledger: outbox.ledger,
@@ -386,4 +514,19 @@ class Pipeline implements AsyncDisposable {
     await this.#link.close()
     await this.#outbox.close()
   }
+}
+
+async function openDecoder(
+  { decode: rules, agent }: AgentConfig,
+  outbox: Outbox,
+): Promise<Decoder> {
+  const decoder = new Decoder({ rules, agent })
+  await decoder.restore(outbox)
+  return decoder
+}
+
+async function openFilter({ filter: rules }: AgentConfig, outbox: Outbox): Promise<Filter> {
+  const filter = createFilter({ rules, saved: await Array.fromAsync(outbox.read('filter')) })
+  outbox.settleHeld(filter.held)
+  return filter
 }

@@ -112,9 +112,9 @@ async function run(file: string): Promise<void> {
     random: systemRandom,
     boot: bootId(),
     openStore: () => openStore(data, log),
-    reserve: openReserve(join(data, 'reserve'), config.outbox.reserve),
-    dialer: openDialer(config.source),
-    openUplink: () => openHttpLink(config.uplink),
+    openReserve: (bytes) => openReserve(join(data, 'reserve'), bytes),
+    openDialer,
+    openUplink: openHttpLink,
     log,
   })
   const running = agent.run(signal)

@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util'
 import { z } from 'zod'
 import {
   chainItem,
@@ -163,7 +164,7 @@ export class Outbox implements StateReader, AsyncDisposable {
   readonly #clock: Clock
   readonly #random: Random
   readonly #boot: Uint8Array
-  readonly #config: OutboxConfig
+  #config: OutboxConfig
   readonly #incarnations: Map<number, Incarnation>
   readonly #delivered: Map<number, Record<Lane, Position>>
   readonly #numbered: Map<number, Record<Lane, Position>>
@@ -180,7 +181,7 @@ export class Outbox implements StateReader, AsyncDisposable {
   /** Damage found at opening, one line each. */
   readonly damage: readonly string[]
   /** Raw readings kept after delivery, where that is configured. */
-  readonly tail: Tail | undefined
+  tail: Tail | undefined
   #onLoss: (series: Iterable<{ device: string; metric: string }>) => Judgement = () =>
     passingFilter.judge([])
   #totals: Totals
@@ -235,6 +236,18 @@ export class Outbox implements StateReader, AsyncDisposable {
       if (changes.length > 0) await outbox.#write(changes, true)
     })
     return outbox
+  }
+
+  /** Takes other bounds over; what is stored stays, and gives way with the next commit where it has to. */
+  async configure(config: OutboxConfig): Promise<void> {
+    await this.#exclusive(async () => {
+      if (!isDeepStrictEqual(config.tail, this.#config.tail)) {
+        this.tail = config.tail && (await Tail.open(this.#store, config.tail))
+        if (!config.tail) await this.#write(await clearTail(this.#store), false)
+      }
+      this.#config = config
+    })
+    this.#roomMade()
   }
 
   /**

@@ -145,6 +145,14 @@ export class Source implements AsyncIterable<MessageGroup>, AsyncDisposable {
     return source
   }
 
+  /** One that never connects and hands out nothing. */
+  static idle(options: SourceOptions): Source {
+    const source = new Source(options)
+    source.#phase = 'closed'
+    source.#closing = Promise.resolve()
+    return source
+  }
+
   [Symbol.asyncIterator](): AsyncIterator<MessageGroup, undefined> {
     return {
       next: () => this.#next(),

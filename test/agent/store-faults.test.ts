@@ -64,8 +64,8 @@ async function oneLife(
     random: { ...systemRandom, uniform: () => 0 }, // Every wait is over at once.
     boot: new Uint8Array(16),
     openStore: () => disk.open(),
-    reserve: { release: async () => {}, restore: async () => true },
-    dialer: openDialer(config.source),
+    openReserve: () => ({ release: async () => {}, restore: async () => true }),
+    openDialer,
     openUplink: () => collector,
     log: silentLog,
   })

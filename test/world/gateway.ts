@@ -77,11 +77,11 @@ export class Gateway {
       clock: machine.clock(process),
       random: seededRandom(randomSeed),
       boot: machine.boot,
-      reserve: this.store.reserve(process),
+      openReserve: () => this.store.reserve(process),
       openStore: () => this.store.open(process),
-      dialer: {
+      openDialer: () => ({
         dial: (handlers, signal) => broker.dial(machine.name, process, handlers, signal),
-      },
+      }),
       openUplink: () =>
         openHttp({
           network,

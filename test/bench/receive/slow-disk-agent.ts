@@ -26,9 +26,9 @@ const agent = new Agent(config, {
   random: systemRandom,
   boot: bootId(),
   openStore: async () => slow(await openLevel(join(config.data, 'outbox'))),
-  reserve: openReserve(join(config.data, 'reserve'), config.outbox.reserve),
-  dialer: openDialer(config.source),
-  openUplink: () => openHttpLink(config.uplink),
+  openReserve: (bytes) => openReserve(join(config.data, 'reserve'), bytes),
+  openDialer,
+  openUplink: openHttpLink,
   log: silentLog,
 })
 await agent.run(stop.signal)
