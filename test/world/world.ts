@@ -1,6 +1,7 @@
 import type { AgentConfig } from '../../agent/config.ts'
 import { decodeSchema } from '../../agent/decode/decode.ts'
 import { filterSchema } from '../../agent/filter/filter.ts'
+import { fleetSchema } from '../../agent/fleet/config.ts'
 import { outboxSchema } from '../../agent/outbox/outbox.ts'
 import { sourceSchema } from '../../agent/source/source.ts'
 import { uplinkSchema } from '../../agent/uplink/uplink.ts'
@@ -395,6 +396,7 @@ function makeConfig(seeded: Seeded, { version }: BrokerKind): AgentConfig {
           ]
         : [],
     ),
+    fleet: fleetSchema.parse({}),
     outbox: { ...outboxSchema.parse({}), ...(seeded.chance(0.15) && { maxBytes: 2_000 }) },
     uplink: uplinkSchema.parse({
       url: 'http://collector.test',
