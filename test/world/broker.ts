@@ -68,6 +68,8 @@ export class Broker {
   isUp = true
   /** More in flight than any client has allowed. */
   floods = false
+  /** Sends what it has just sent once more on the same connection: probability. */
+  stutters = 0
   readonly #network: Network
   readonly #coverage: Coverage
   readonly #seeded: Seeded
@@ -186,9 +188,10 @@ export class Broker {
         if (message.sentTo.size > 0) message.repeats += 1
   }
 
-  /** Sends something in flight once more on the same connection. */
-  repeatPublish(): void {
-    for (const client of this.#clients.values()) client.repeat()
+  /** As brokers should be. */
+  calm(): void {
+    this.floods = false
+    this.stutters = 0
   }
 
   /** Ends a connection, one way or another. */
@@ -366,13 +369,11 @@ class Client implements BrokerEnd {
       this.#sent += 1
       if (this.#sent > promised) coverage.hit('more in flight than promised')
       this.publish(message, id, false)
+      if (this.#broker.seeded.chance(this.#broker.stutters)) this.#repeat(message, id)
     }
   }
 
-  repeat(): void {
-    const [entry] = this.#session?.inFlight ?? []
-    if (!entry) return
-    const [id, message] = entry
+  #repeat(message: Accepted, id: number): void {
     this.#broker.coverage.hit('duplicate PUBLISH')
     message.repeats += 1
     this.publish(message, id, true)

@@ -93,6 +93,7 @@ function storeFlip(flip: 'flipLog' | 'flipValue'): FaultKind {
     if (!gateway.isUp || !gateway.store[flip]()) return
     world.excuses.storeDamaged = true
     world.forgetMarks()
+    world.forgetReductions()
     gateway.crash('killed')
     gateway.start()
   })
@@ -160,7 +161,14 @@ export const faultKinds = {
   'broker restart with session': brokerRestart('kept'),
   'broker restart with old session': brokerRestart('stale'),
   'broker restart without session': brokerRestart('lost'),
-  'duplicate PUBLISH': once(({ broker }) => broker.repeatPublish()),
+  'duplicate PUBLISH': {
+    begin({ broker }, seeded) {
+      broker.stutters = 0.3 + 0.7 * seeded.uniform()
+      return () => {
+        broker.stutters = 0
+      }
+    },
+  },
   'more in flight': {
     begin({ broker }) {
       broker.floods = true

@@ -41,12 +41,18 @@ export function planOf(seed: number, only?: ReadonlySet<number>): Round[] {
       atMs: durationMs * seeded.uniform(),
       forMs: 100 * 200 ** seeded.uniform(),
       seed: seeded.below(2 ** 32),
-    })).filter((fault) => only?.has(fault.number) ?? true)
-    const bursts = Array.from({ length: 4 + seeded.below(6) }, () => ({
-      atMs: durationMs * seeded.uniform(),
+    }))
+    const burst = (atMs: number) => ({
+      atMs,
       device: seeded.below(devices),
       messages: 1 + seeded.below(5),
-    }))
-    return { durationMs, faults, bursts }
+    })
+    const bursts = [
+      // Where nothing happens, no fault shows.
+      ...faults.map(({ atMs, forMs }) => burst(atMs + Math.min(forMs, 50) * seeded.uniform())),
+      ...Array.from({ length: 1 + seeded.below(3) }, () => burst(durationMs * seeded.uniform())),
+    ]
+    const kept = faults.filter(({ number }) => only?.has(number) ?? true)
+    return { durationMs, faults: kept, bursts }
   })
 }

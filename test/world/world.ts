@@ -101,14 +101,14 @@ export class World {
       this.#heal()
       if (this.gateways.length > 1) {
         // Both are heard: what each holds is delivered while they take the broker from one another.
-        for (const device of this.#published.keys()) this.#publish(device, 3)
+        this.#publishInEachLane()
         await this.#rest(() => this.#isDelivered())
         for (const gateway of this.gateways.splice(1)) gateway.switchOff()
       }
       if (this.oracle.violations.length > 0) return
       await this.#rest(() => this.#isHeard())
-      // In each lane something, since a loss is found when its lane is next spoken of.
-      for (const device of this.#published.keys()) this.#publish(device, 3)
+      // A loss is found when its lane is next spoken of.
+      this.#publishInEachLane()
       await this.#rest(() => this.#isHeard() && this.#isDelivered())
       if (this.oracle.violations.length > 0) return
       await this.oracle.check(this.collector, this.gateways, this.#clock)
@@ -157,7 +157,7 @@ export class World {
     for (const end of [...this.#ends]) end()
     this.plant.heal()
     this.internet.heal()
-    this.broker.floods = false
+    this.broker.calm()
     this.broker.start()
     this.collector.disk.heal()
     this.collector.start()
@@ -202,6 +202,10 @@ export class World {
     return lines.filter((line) => line !== '').join('; ')
   }
 
+  #publishInEachLane(): void {
+    for (const device of this.#published.keys()) this.#publish(device, device === garbling ? 3 : 1)
+  }
+
   #publish(device: number, messages: number): void {
     if (!this.broker.isUp) return
     for (let i = 0; i < messages; i++) {
@@ -217,6 +221,11 @@ export class World {
   /** The agents' memory of what was delivered is damaged or gone: they may take a repeat for new. */
   forgetMarks(): void {
     for (const message of this.broker.inFlight()) message.repeats += 1
+  }
+
+  /** A damaged reduction may go on where it was a while ago, and keep what it has kept since once more. */
+  forgetReductions(): void {
+    for (const message of this.broker.record) if (message.point) message.repeats += 1
   }
 
   /** Begins an image of a gateway: what it holds undecided is decided once more by whoever resumes it. */
@@ -360,6 +369,9 @@ function makeBrokerKind(seeded: Seeded): BrokerKind {
   }
 }
 
+/** The device of which every third message does not decode. */
+const garbling = 2
+
 /** What devices publish in, one topic of each filter. */
 const spoken = ['sensors/d0/v', 'multi/d1']
 
@@ -432,7 +444,7 @@ function makeMessage(device: number, number: number, level: number) {
     return { ...plain, topic: `multi/${name}`, payload, contents }
   }
   const topic = `sensors/${name}/v`
-  if (device === 2 && number % 3 === 0) {
+  if (device === garbling && number % 3 === 0) {
     const payload = Buffer.from(`broken ${number}`)
     const contents = [quarantineContent(topic, payload)]
     return { ...plain, topic, payload, contents }
