@@ -8,7 +8,17 @@ import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import type { Figure } from './harness/figure.ts'
 
-const benches = ['receive', 'commit', 'wire', 'ingest', 'latency', 'drain', 'peers', 'filter']
+const benches = [
+  'receive',
+  'commit',
+  'wire',
+  'ingest',
+  'latency',
+  'drain',
+  'peers',
+  'filter',
+  'gateway',
+]
 /** Those with figures that hold on any machine: bytes, and ratios of CPU times. */
 const checked = ['wire', 'receive', 'commit', 'ingest']
 /** What `--check` compares with, and how far it may be off, either way. */

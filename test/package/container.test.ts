@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { existsSync, statSync } from 'node:fs'
+import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { stringify } from 'yaml'
 import type { AgentStatus } from '../../agent/agent.ts'
@@ -8,7 +9,7 @@ import { Cloud } from '../support/plant.ts'
 import { poll } from '../support/poll.ts'
 import { Sensor } from '../support/sensor.ts'
 import { temporaryDirectory } from '../support/temporary.ts'
-import { built, version } from './support/built.ts'
+import { build, built, version } from './support/built.ts'
 import { Machine } from './support/machine.ts'
 import { newerPackage } from './support/newer.ts'
 
@@ -89,6 +90,14 @@ class PackagedGateway {
   }
 }
 
+/** Builds the collector's package: `npm run package` makes the agent's alone. */
+async function collectorPackage(t: TestContext): Promise<string> {
+  const out = await temporaryDirectory(t)
+  const env = { SOURCE_DATE_EPOCH: '1767225600' }
+  build('collector', ['--target', process.arch, '--level', '0', '--out', out], { env })
+  return join(out, `headgate-collector_${version}_${machineName}.deb`)
+}
+
 test('the life of a package on a Debian machine', { timeout: 900_000 }, async (t: TestContext) => {
   const machine = await Machine.boot(t)
   if (!machine) return
@@ -100,6 +109,7 @@ test('the life of a package on a Debian machine', { timeout: 900_000 }, async (t
   const sensor = new Sensor(broker.url)
   const present = built(`headgate-agent_${version}_${machineName}.deb`)
   const newer = newerPackage(t)
+  const collector = await collectorPackage(t)
 
   let broken = false
   const step = (name: string, work: () => Promise<void>) =>
@@ -114,6 +124,16 @@ test('the life of a package on a Debian machine', { timeout: 900_000 }, async (t
       }
       broken = false
     })
+
+  await step('on a full disk the installation fails in words, and can be repeated', async () => {
+    const full = '/usr/lib/headgate-agent'
+    await machine.ask('mkdir', '-p', full)
+    await machine.ask('mount', '-t', 'tmpfs', '-o', 'size=50m', 'none', full)
+    const { code, stderr } = await machine.install(present)
+    assert.notEqual(code, 0)
+    assert.match(stderr, /No space left on device/)
+    await machine.ask('umount', full)
+  })
 
   await step('installed, it starts nothing, and says what to do', async () => {
     const { code, stdout } = await machine.install(present)
@@ -223,5 +243,42 @@ test('the life of a package on a Debian machine', { timeout: 900_000 }, async (t
       assert.ok(!existsSync(machine.path(gone)), `${gone} is gone`)
     assert.equal((await machine.run('getent', 'passwd', unit)).code, 2, 'its user is gone')
     assert.equal(await gateway.property('LoadState'), 'not-found')
+  })
+
+  await step("the collector's package takes what the agent's sends, over a kill", async () => {
+    await cloud.kill()
+    const service = 'headgate-collector'
+    const kept = '/var/lib/headgate/collector'
+    const { code, stdout } = await machine.install(collector)
+    assert.equal(code, 0)
+    assert.match(stdout, /edit \/etc\/headgate\/collector\.yaml, then: systemctl enable --now/)
+    const http = { host: '127.0.0.1', port: cloud.port }
+    await machine.write(
+      '/etc/headgate/collector.yaml',
+      stringify({ data: kept, http, auth: { mode: 'open' } }),
+    )
+    assert.match(await machine.ask(service, 'check'), /good/)
+    await machine.ask('systemctl', 'enable', '--now', service)
+
+    assert.equal((await machine.install(present)).code, 0)
+    await gateway.configure(broker.url, cloud.url)
+    await machine.ask('systemctl', 'enable', '--now', unit)
+    await gateway.subscribed()
+    const before = sensor.published
+    await sensor.publish(100)
+    await machine.ask('systemctl', 'kill', '--signal=KILL', '--kill-who=main', service)
+    await sensor.publish(100)
+    const values = await poll(async () => {
+      await machine.run(unit, 'flush')
+      const args = ['log', 'cat', '--data', kept, '--format', 'ndjson']
+      const rows = (await machine.ask(service, ...args)).split('\n').filter((row) => row !== '')
+      return rows.length >= 200 && rows.map((row) => Number(JSON.parse(row).value))
+    }, 'all is in the log')
+    assert.deepEqual(
+      values.sort((a, b) => a - b),
+      Array.from({ length: 200 }, (_, index) => before + index + 1),
+    )
+    await machine.ask('dpkg', '--purge', unit, service)
+    assert.ok(!existsSync(machine.path('/var/lib/headgate')))
   })
 })

@@ -26,6 +26,12 @@ export function median(values: readonly number[]): number {
   return sorted[Math.floor(sorted.length / 2)]!
 }
 
+/** Medians of the third and of the last quarter: where memory is flat they are the same. */
+export function thirdAndLast(seen: readonly number[]): [third: number, last: number] {
+  const quarter = Math.floor(seen.length / 4)
+  return [median(seen.slice(-2 * quarter, -quarter)), median(seen.slice(-quarter))]
+}
+
 /** A limit on all memory of a process, file pages included, as a container or systemd sets it. */
 export class MemoryLimit {
   readonly #folder: string
