@@ -458,16 +458,15 @@ export class Oracle {
   }
 }
 
-/** Each last incarnation with those that it goes back to, oldest first. */
+/** Each incarnation behind those that it goes back to, oldest first. */
 function chainsOf(batches: readonly Stored[]): Stored[][] {
   const own = Map.groupBy(batches, ({ batch }) => hex(batch.incarnation))
   const before = new Map<string, string>()
   for (const { batch } of batches)
     if (batch.predecessor) before.set(hex(batch.incarnation), hex(batch.predecessor))
-  const heads = new Set([...own.keys(), ...before.keys()]).difference(new Set(before.values()))
-  return [...heads].map((head) => {
+  return [...new Set([...own.keys(), ...before.keys()])].map((last) => {
     const line: Stored[] = []
-    for (let name: string | undefined = head; name !== undefined; name = before.get(name))
+    for (let name: string | undefined = last; name !== undefined; name = before.get(name))
       line.unshift(...(own.get(name) ?? []))
     return line
   })
