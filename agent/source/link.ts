@@ -59,6 +59,8 @@ const barrierMessages = 8_192
 const barrierMs = 1_000
 /** After this silence in a session that should have a filter, MQTT 3.1.1 is asked for it again, ms. */
 const silentMs = 60_000
+/** The second copy of a message comes right behind the first, ms. */
+const twinMs = 20
 /** How long the broker has to see our DISCONNECT and close, ms. */
 const leaveMs = 1_000
 /** What a message weighs beside its topic and payload, bytes. */
@@ -98,6 +100,8 @@ export class Link implements PacketSink {
   readonly #parser
   /** By packet id, as far as there are any: the QoS 1 message that we have and have not acknowledged. */
   readonly #held: (Message | undefined)[] = []
+  /** What was accepted last while filters give way to others. */
+  #last: { message: Message; atMs: number } | undefined
   #paused = false
   #subscribed = false
   #ordinal = 0
@@ -326,9 +330,27 @@ export class Link implements PacketSink {
       while (this.#held.length <= message.packetId) this.#held.push(undefined)
       this.#held[message.packetId] = message
     }
+    if (this.#subscriptions.overlapping && this.#twin(message)) return
     if (this.pending.length === 0) this.pendingSinceMs = this.#heardMs
     this.pending.push(message)
     this.pendingBytes += weigh(message)
+  }
+
+  /**
+   * While filters give way to others, what both take comes twice, one copy right behind the other.
+   *
+   * @returns whether it is the second, which is then acknowledged and dropped
+   */
+  #twin(message: Message): boolean {
+    const first = this.#last
+    const nowMs = this.#heardMs
+    this.#last = { message, atMs: nowMs }
+    if (message.qos === 0 || message.duplicate || message.retained) return false
+    if (!first || nowMs - first.atMs > twinMs || !sameContent(first.message, message)) return false
+    this.#last = undefined
+    // The first is not acknowledged before it is stored; until then the broker has that one.
+    this.#write(mqttPacket.generate({ cmd: 'puback', messageId: message.packetId }))
+    return true
   }
 
   control(_type: number, bytes: Uint8Array): void {

@@ -8,6 +8,9 @@ import { protocolFailure } from './failure.ts'
 const maxFilters = 100
 const maxFilterBytes = 64 * 1024
 
+/** How long the broker may still have queued what it queued twice before it answered an UNSUBSCRIBE, ms. */
+const queuedMs = 1_000
+
 export interface SubscriptionsOptions {
   wanted: readonly string[]
   version5: boolean
@@ -33,6 +36,9 @@ export class Subscriptions {
   #joining: string[] = []
   #leaving: string[] = []
   #refused: string[] = []
+  #overlapping = false
+  /** From then on, monotonic clock, no twins come any more. */
+  #apartMs = Infinity
   #asked: { verb: 'subscribe' | 'unsubscribe'; packetId: number; filters: string[] } | undefined
   /** Ids from the top; those of our own publications start at 1. */
   #lastId = 65_535
@@ -55,6 +61,7 @@ export class Subscriptions {
     for (const filter of subscribed) this.#granted.add(filter)
     this.#leaving = subscribed.filter((filter) => !wanted.includes(filter))
     this.#joining = wanted.filter((filter) => version5 || !this.#granted.has(filter))
+    this.#overlapping = this.#leaving.length > 0 && this.#joining.length > 0
     this.#step()
   }
 
@@ -62,6 +69,11 @@ export class Subscriptions {
   renew(filters: readonly string[]): void {
     this.#joining.push(...filters.filter((filter) => !this.#joining.includes(filter)))
     this.#step()
+  }
+
+  /** True while the session may have filters that take the same topics, old and new. */
+  get overlapping(): boolean {
+    return this.#overlapping && this.#options.clock.monotonicMs() < this.#apartMs
   }
 
   /** True while a SUBSCRIBE or UNSUBSCRIBE has no answer. */
@@ -83,7 +95,10 @@ export class Subscriptions {
     this.#asked = undefined
     if (verb === 'subscribe')
       for (const [i, filter] of asked.filters.entries()) this.#judge(filter, codes[i]!)
-    else for (const filter of asked.filters) this.#granted.delete(filter)
+    else {
+      for (const filter of asked.filters) this.#granted.delete(filter)
+      if (this.#leaving.length === 0) this.#apartMs = this.#options.clock.monotonicMs() + queuedMs
+    }
     this.#options.granted([...this.#granted])
     this.#step()
   }
@@ -103,8 +118,9 @@ export class Subscriptions {
 
   #step(): void {
     if (this.#asked) return
-    if (this.#leaving.length > 0) this.#ask('unsubscribe', take(this.#leaving))
-    else if (this.#joining.length > 0) this.#ask('subscribe', take(this.#joining))
+    // What is left first would be lost until its successor is granted; what both take comes as twins.
+    if (this.#joining.length > 0) this.#ask('subscribe', take(this.#joining))
+    else if (this.#leaving.length > 0) this.#ask('unsubscribe', take(this.#leaving))
     else if (this.#refused.length > 0) {
       this.#cancelRetry()
       this.#cancelRetry = this.#options.clock.timer(this.#backoff.nextDelayMs(), () => {

@@ -472,14 +472,14 @@ test('a changed list of topics subscribes what is new and unsubscribes what has 
     config: { topics: ['b/#', 'c/#'] },
   })
   const connection = await dialer.accept({ count: 2, sessionPresent: true })
-  const left = await connection.next('unsubscribe')
-  assert.deepEqual(left.unsubscriptions, ['a/#'])
-  connection.packets({ cmd: 'unsuback', messageId: left.messageId!, granted: [] })
   const asked = await connection.subscribed()
   assert.deepEqual(
     asked.subscriptions.map(({ topic }) => topic),
     ['c/#'],
   )
+  const left = await connection.next('unsubscribe')
+  assert.deepEqual(left.unsubscriptions, ['a/#'])
+  connection.packets({ cmd: 'unsuback', messageId: left.messageId!, granted: [] })
   await next.turn()
   assert.deepEqual(next.source.status().subscribed.toSorted(), ['b/#', 'c/#'])
   await next.source.close()

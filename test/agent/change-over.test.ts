@@ -1,0 +1,157 @@
+import assert from 'node:assert/strict'
+import { type TestContext, test } from 'node:test'
+import type { Agent } from '../../agent/agent.ts'
+import type { AgentConfig } from '../../agent/config.ts'
+import { imbalance } from '../../shared/ledger.ts'
+import { agentConfig, runAgent } from '../support/agent-in-process.ts'
+import type { ModelCollector } from '../support/model-collector.ts'
+import { keepsQueue, Mosquitto } from '../support/mosquitto.ts'
+import { device } from '../support/publisher.ts'
+import { until } from '../support/until.ts'
+
+const perSecond = 2_000
+
+/** Counts up on `sensors/pump/count`, 2,000 a second, until it is stopped. */
+async function counting(t: TestContext, url: string) {
+  const { client } = await device(t, url)
+  let next = 1
+  const unanswered = new Set<Promise<unknown>>()
+  const timer = setInterval(() => {
+    for (let i = 0; i < perSecond / 100; i++) {
+      const done: Promise<unknown> = client
+        .publishAsync('sensors/pump/count', String(next++), { qos: 1 })
+        .finally(() => unanswered.delete(done))
+      unanswered.add(done)
+    }
+  }, 10)
+  return {
+    get count() {
+      return next - 1
+    },
+    async stop() {
+      clearInterval(timer)
+      await Promise.all(unanswered)
+      return next - 1
+    },
+  }
+}
+
+/** Each value from 1 to `count` is at the collector once, in order. */
+async function assertAll(agent: Agent, collector: ModelCollector, count: number): Promise<void> {
+  await until(
+    () => collector.readings.length >= count && agent.status?.ledger.buffered === 0,
+    `all ${count} are delivered`,
+    30_000,
+  )
+  assert.deepEqual(
+    collector.readings.map(({ value }) => value),
+    Array.from({ length: count }, (_, i) => i + 1),
+  )
+  assert.equal(imbalance(agent.status!.ledger), 0)
+}
+
+test('with readings flowing, any part is changed and none is lost or repeated', async (t) => {
+  const broker = await Mosquitto.start(t, { lines: keepsQueue })
+  if (!broker) return
+  const { agent, collector, config } = await runAgent(t, broker.url)
+  const sensor = await counting(t, broker.url)
+  const other = (sections: Record<string, unknown>): AgentConfig =>
+    agentConfig(config.data, broker.url, sections)
+  const changes: [string, AgentConfig][] = [
+    ['decode', other({ decode: [{ topic: 'sensors/{line}/{metric}' }] })],
+    ['filter', other({ filter: [{ check: { range: [0, 1e9] } }] })],
+    ['outbox', other({ outbox: { maxBytes: '2MiB', tail: {} } })],
+    ['uplink', other({ uplink: { batch: { maxReadings: 77 } } })],
+    ['topics', other({ source: { topics: ['sensors/#'] } })],
+    ['broker settings', other({ source: { keepalive: '5s', version: 5 } })],
+    ['everything back', config],
+  ]
+  for (const [what, to] of changes) {
+    const before = sensor.count
+    await until(() => sensor.count >= before + 300, 'readings flow')
+    await agent.change(to)
+    await until(
+      () => agent.status?.source.phase === 'connected' && sensor.count >= before + 600,
+      `readings flow under another ${what}`,
+    )
+    const { source } = agent.status!
+    // The source's own counter starts with the source.
+    assert.equal(source.connects, 1, what)
+    assert.equal(source.sessionsLost, 0, what)
+  }
+  await assertAll(agent, collector, await sensor.stop())
+})
+
+test('the connection to the broker is kept where its part has not changed', async (t) => {
+  const broker = await Mosquitto.start(t, { lines: keepsQueue })
+  if (!broker) return
+  const { agent, config } = await runAgent(t, broker.url)
+  const since = agent.status!.source.connectedSinceMs
+  await agent.change(
+    agentConfig(config.data, broker.url, {
+      filter: [{ reduce: { error: 1 } }],
+      uplink: { timeout: '5s' },
+      outbox: { maxBytes: '9MiB' },
+    }),
+  )
+  assert.equal(agent.status!.source.connectedSinceMs, since)
+  assert.equal(agent.status!.source.phase, 'connected')
+})
+
+test('what a filter knows of a series goes on under other rules', async (t) => {
+  const broker = await Mosquitto.start(t, { lines: keepsQueue })
+  if (!broker) return
+  const stuck = (more: object) => ({
+    filter: [
+      { match: { metric: 'level' }, window: { every: '1h', emit: ['count', 'sum'] }, ...more },
+    ],
+  })
+  const { agent, collector, config } = await runAgent(t, broker.url, stuck({}))
+  const { publish } = await device(t, broker.url)
+  await publish('sensors/tank/level', ['1', '2', '3'])
+  await until(() => agent.status!.ledger.absorbed === 3, 'three are in the window')
+  await agent.change(agentConfig(config.data, broker.url, stuck({ maxSeries: 5 })))
+  await publish('sensors/tank/level', ['4'])
+  await until(() => agent.status!.ledger.absorbed === 4, 'a fourth is')
+  await agent.flush()
+  await until(() => collector.readings.length > 0, 'the window is closed')
+  assert.deepEqual(
+    collector.readings.map(({ series, value }) => [series.metric, value]),
+    [
+      ['level.count', 4],
+      ['level.sum', 10],
+    ],
+  )
+  assert.equal(imbalance(agent.status!.ledger), 0)
+})
+
+test('a paused agent takes nothing, and misses nothing', async (t) => {
+  const broker = await Mosquitto.start(t, { lines: keepsQueue })
+  if (!broker) return
+  const { agent, collector } = await runAgent(t, broker.url)
+  const { publish } = await device(t, broker.url)
+  await publish('sensors/pump/count', ['1', '2'])
+  await until(() => collector.readings.length === 2, 'two have come')
+  await agent.pause()
+  assert.equal(agent.status!.paused, true)
+  assert.equal(agent.status!.source.phase, 'closed')
+  await publish('sensors/pump/count', ['3', '4'])
+  await agent.resume()
+  await assertAll(agent, collector, 4)
+})
+
+test('a configuration that cannot be taken over leaves the old one running', async (t) => {
+  const broker = await Mosquitto.start(t, { lines: keepsQueue })
+  if (!broker) return
+  const { agent, collector, config } = await runAgent(t, broker.url)
+  const { publish } = await device(t, broker.url)
+  const impossible = {
+    ...config,
+    get uplink(): never {
+      throw new Error('no such uplink')
+    },
+  }
+  await assert.rejects(agent.change(impossible), /no such uplink/)
+  await publish('sensors/pump/count', ['1', '2'])
+  await assertAll(agent, collector, 2)
+})
