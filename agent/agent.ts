@@ -278,21 +278,20 @@ class Pipeline implements AsyncDisposable {
   async run(signal: AbortSignal): Promise<void> {
     // Whichever side fails first ends the other; the first failure is the one that is reported.
     const ended = new AbortController()
-    const both = AbortSignal.any([signal, ended.signal])
-    this.#stopping = both
-    const stop = () => {
+    this.#stopping = ended.signal
+    ended.signal.addEventListener('abort', () => {
       void this.#source.close()
       this.#turning?.resolve()
-    }
-    both.addEventListener('abort', stop)
+    })
+    const unlink = abortWith(signal, ended)
     try {
       await Promise.all([
-        this.#receive(both).finally(() => ended.abort()),
-        this.#forward(both).finally(() => ended.abort()),
-        this.#tick(both).finally(() => ended.abort()),
+        this.#receive(ended.signal).finally(() => ended.abort()),
+        this.#forward(ended.signal).finally(() => ended.abort()),
+        this.#tick(ended.signal).finally(() => ended.abort()),
       ])
     } finally {
-      both.removeEventListener('abort', stop)
+      unlink()
     }
   }
 
@@ -395,7 +394,8 @@ class Pipeline implements AsyncDisposable {
   async #forward(signal: AbortSignal): Promise<void> {
     for (let uplink: Uplink | undefined = this.#uplink; uplink; ) {
       this.#uplinkTurn = new AbortController()
-      await uplink.run(AbortSignal.any([signal, this.#uplinkTurn.signal]))
+      const unlink = abortWith(signal, this.#uplinkTurn)
+      await uplink.run(this.#uplinkTurn.signal).finally(unlink)
       uplink = this.#uplink === uplink || signal.aborted ? undefined : this.#uplink
     }
   }
@@ -529,4 +529,15 @@ async function openFilter({ filter: rules }: AgentConfig, outbox: Outbox): Promi
   const filter = createFilter({ rules, saved: await Array.fromAsync(outbox.read('filter')) })
   outbox.settleHeld(filter.held)
   return filter
+}
+
+/**
+ * Aborts with the signal, too; the returned function takes that back. What Node combines by itself
+ * (`AbortSignal.any`) it keeps for ever, listeners and all, unless it aborts.
+ */
+function abortWith(signal: AbortSignal, controller: AbortController): () => void {
+  const abort = () => controller.abort(signal.reason)
+  if (signal.aborted) abort()
+  signal.addEventListener('abort', abort)
+  return () => signal.removeEventListener('abort', abort)
 }
