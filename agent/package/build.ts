@@ -23,7 +23,7 @@ current Node.js.`,
   documents: ['CONFIGURATION.md', 'FILTER.md'],
   substitutes: [
     ...slimSubstitutes,
-    { module: 'undici/index.js', by: join(slim, 'undici.cjs') },
+    { module: 'undici/index.js', by: join(slim, 'undici.js') },
     { module: 'readable-stream/lib/ours/index.js', by: join(slim, 'readable-stream.cjs') },
     { module: 'classic-level/index.js', by: join(folder, 'classic-level.ts') },
     { module: 'classic-level/binding.js', by: join(folder, 'binding.cjs') },
