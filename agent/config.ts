@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import { filePath, loadConfig, type Problem, text } from '../shared/config.ts'
 import { decodeSchema, filtersMeet, topicFilter } from './decode/decode.ts'
+import { enrolSchema } from './enrol/config.ts'
 import { filterSchema } from './filter/filter.ts'
 import { fleetSchema } from './fleet/config.ts'
 import { outboxSchema } from './outbox/outbox.ts'
@@ -22,6 +23,7 @@ export const agentSchema = z.strictObject({
   filter: filterSchema,
   outbox: outboxSchema.prefault({}),
   uplink: uplinkSchema,
+  enrol: enrolSchema,
   /** What matters once the agent belongs to a fleet. */
   fleet: fleetSchema,
   metrics: z

@@ -18,6 +18,7 @@ import { type AgentConfig, agentSchema, withTopics } from './config.ts'
 const own = {
   agent: true,
   data: true,
+  enrol: true,
   metrics: true,
 } as const
 const documentSchema = agentSchema.omit(own)
@@ -26,7 +27,7 @@ const documentSchema = agentSchema.omit(own)
 const ownKeys = {
   source: ['username', 'password', 'passwordFile'],
   'source.tls': ['ca', 'cert', 'key'],
-  uplink: ['ca', 'proxy'],
+  uplink: ['ca', 'proxy', 'tokenFile'],
   fleet: ['labels', 'proxy'],
 } as const
 

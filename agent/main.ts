@@ -12,6 +12,9 @@ import { reportToSystemd } from '../shared/systemd.ts'
 import { Agent } from './agent.ts'
 import { type AgentConfig, agentWarnings, describeAgent, loadAgentConfig } from './config.ts'
 import { openControl } from './control.ts'
+import { identityFolder } from './enrol/identity.ts'
+import { keepIdentity } from './enrol/keeper.ts'
+import { registerEnrol } from './enrol-command.ts'
 import { registerFilter } from './filter-try.ts'
 import { openMetrics } from './metrics.ts'
 import { openHealed } from './outbox/heal.ts'
@@ -44,6 +47,7 @@ export function register(command: Command, name: string): void {
     .option('--json', 'print the configuration as it would run, defaults included')
     .addHelpText('after', '\nExample:\n  headgate agent check --config agent.yaml')
     .action(check)
+  registerEnrol(command)
   command
     .command('status')
     .description('ask the running agent: links, ledger, what waits, topics')
@@ -92,6 +96,7 @@ async function check({ config: file, json }: { config: string; json?: boolean })
     const shown = {
       ...config,
       source: password === undefined ? source : { ...source, password: '(set)' },
+      ...(config.enrol?.token !== undefined && { enrol: { ...config.enrol, token: '(set)' } }),
     }
     process.stdout.write(`${JSON.stringify(shown, null, 2)}\n`)
     return
@@ -107,6 +112,7 @@ async function run(file: string): Promise<void> {
   const failed = new AbortController()
   const signal = AbortSignal.any([stopSignal(), failed.signal])
   const data = await makeDataFolder(config)
+  const identity = identityFolder(data)
   const agent = new Agent(config, {
     clock: systemClock,
     random: systemRandom,
@@ -114,10 +120,21 @@ async function run(file: string): Promise<void> {
     openStore: () => openStore(data, log),
     openReserve: (bytes) => openReserve(join(data, 'reserve'), bytes),
     openDialer,
-    openUplink: openHttpLink,
+    openUplink: (uplink) => openHttpLink({ ...uplink, identity }),
     log,
   })
   const running = agent.run(signal)
+  const keeping = keepIdentity(
+    {
+      agent: config.agent,
+      folder: identity,
+      enrol: config.enrol,
+      clock: systemClock,
+      random: systemRandom,
+      log,
+    },
+    signal,
+  )
   try {
     // A second agent must not take the first one's socket: wait until the store's lock is ours.
     await Promise.race([running, agent.opened])
@@ -134,6 +151,7 @@ async function run(file: string): Promise<void> {
   } finally {
     failed.abort()
     await running
+    await keeping
   }
   log.info('agent has stopped')
 }

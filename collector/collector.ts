@@ -4,8 +4,10 @@ import { dirname, join } from 'node:path'
 import { UserError } from '../shared/failure.ts'
 import type { Logger } from '../shared/log.ts'
 import { systemClock, systemRandom } from '../shared/system.ts'
+import { type Access, openAccess } from './access.ts'
+import { anybody, forbid } from './auth.ts'
 import { type CollectorConfig, segmentBytes } from './config.ts'
-import { HttpServer, plainHeaders, readBody, send } from './http.ts'
+import { type Handler, HttpServer, plainHeaders, readBody, send } from './http.ts'
 import { Ingest, json } from './ingest/ingest.ts'
 import { lockFolder } from './lock.ts'
 import { nodeDisk } from './log/embedded/disk.ts'
@@ -26,6 +28,7 @@ export class Collector implements AsyncDisposable {
   readonly url: string
   readonly log: EmbeddedLog
   readonly #server: HttpServer
+  readonly #access: Access
   readonly #streams: StreamService
   readonly #lock: Disposable
   readonly #folder: string
@@ -61,8 +64,16 @@ export class Collector implements AsyncDisposable {
     const streams = openStreams(log, logger, (breathe) => verifyLog(nodeDisk(config.data), breathe))
     const gate = new Gate(config.ingest)
     const metrics = new Metrics({ log, ingest, gate, streams })
-    const server = await HttpServer.open(config.http, async (request, response, url) => {
-      if (url.pathname === '/v1/batches') return takeBatch(request, response, ingest, gate)
+    const access = await openAccess(config, logger)
+    const answer: Handler = async (request, response, url) => {
+      if (await access.answer(request, response, url)) return
+      const isProbe = url.pathname === '/healthz' || url.pathname === '/readyz'
+      const caller = isProbe ? anybody : access.auth.identify(request)
+      if ('status' in caller) return send(response, caller)
+      const isBatch = url.pathname === '/v1/batches'
+      const refusal = isProbe ? undefined : forbid(caller, isBatch ? 'send' : 'read')
+      if (refusal) return send(response, refusal)
+      if (isBatch) return takeBatch(request, response, ingest, gate, caller.who?.name)
       if (request.method !== 'GET' && request.method !== 'HEAD')
         return send(
           response,
@@ -77,13 +88,23 @@ export class Collector implements AsyncDisposable {
         return sendText(response, 200, await metrics.text(), metrics.contentType)
       if (await streams.answer(request, response, url)) return
       send(response, json(404, { code: 'path', message: `nothing at ${url.pathname}` }))
-    })
-    const collector = new Collector(config, log, server, streams, lock)
+    }
+    let server: HttpServer
     try {
+      server = await HttpServer.open(config.http, answer, access.tls)
+    } catch (error) {
+      await access[Symbol.asyncDispose]()
+      throw error
+    }
+    const collector = new Collector(config, log, server, access, streams, lock)
+    try {
+      await access.start(server)
       const address = JSON.stringify({ url: server.url, pid: process.pid })
       await writeFile(join(config.data, addressFile), `${address}\n`)
     } catch (error) {
+      await access.stop()
       await server.close()
+      await access[Symbol.asyncDispose]()
       throw error
     }
     return collector
@@ -93,12 +114,14 @@ export class Collector implements AsyncDisposable {
     config: CollectorConfig,
     log: EmbeddedLog,
     server: HttpServer,
+    access: Access,
     streams: StreamService,
     lock: Disposable,
   ) {
     this.url = server.url
     this.log = log
     this.#server = server
+    this.#access = access
     this.#streams = streams
     this.#lock = lock
     this.#folder = config.data
@@ -112,7 +135,9 @@ export class Collector implements AsyncDisposable {
 
   async #shutDown(): Promise<void> {
     this.#streams.stop()
+    await this.#access.stop()
     await this.#server.close()
+    await this.#access[Symbol.asyncDispose]()
     await this.log.close()
     await rm(join(this.#folder, addressFile), { force: true })
     this.#lock[Symbol.dispose]()
@@ -205,6 +230,7 @@ async function takeBatch(
   response: ServerResponse,
   ingest: Ingest,
   gate: Gate,
+  sender: string | undefined,
 ): Promise<void> {
   if (request.method !== 'POST')
     return send(response, json(405, { code: 'method', message: 'POST only' }, { allow: 'POST' }))
@@ -229,7 +255,7 @@ async function takeBatch(
     return // The sender went away: nobody is there to be answered.
   }
   if (!body) return tooLarge()
-  send(response, await ingest.take(plainHeaders(request), body))
+  send(response, await ingest.take(plainHeaders(request), body, sender))
 }
 
 function sendText(

@@ -43,33 +43,108 @@ const logSchema = z
   })
   .prefault({})
 
+/** Who may come in, where it does not go without saying. */
+const authSchema = z
+  .strictObject({
+    /**
+     * `mtls`: certificates of the fleet. `token`: bearer tokens, behind a proxy that ends TLS. `open`:
+     * whoever reaches the port may send and read.
+     */
+    mode: z.enum(['mtls', 'token', 'open']),
+    /** With `token`: a file with lines `<name> <SHA-256 of its token>`; see `headgate collector token`. */
+    tokens: filePath().optional(),
+  })
+  .optional()
+
+const fleetSchema = z
+  .strictObject({
+    /** What `headgate fleet init` has made. */
+    folder: filePath(),
+    /** Life of an agent's certificate; it is renewed in time by itself. */
+    certificates: duration({ min: '1m', max: '3650d' }).prefault('90d'),
+    broker: z
+      .strictObject({
+        /** A stock broker, `mqtts://host:port`; without it the collector is the broker. */
+        url: z
+          .url({ protocol: /^mqtts$/, error: 'expected an address such as mqtts://broker:8883' })
+          .optional(),
+        /** The built-in one: as `http.host` where it is left out. */
+        host: z.string().min(1).optional(),
+        /** 0 takes a free port. */
+        port: z.int().min(0).max(65_535).default(8883),
+        maxConnections: z.int().min(1).max(1_000_000).default(10_000),
+        /** Address that agents are told at enrolment, `mqtts://…` or `wss://…`; otherwise the fleet's host. */
+        announce: z
+          .url({ protocol: /^(mqtts|wss)$/, error: 'expected an mqtts:// or wss:// address' })
+          .optional(),
+      })
+      .prefault({}),
+  })
+  .optional()
+
 const collectorSchema = z
   .strictObject({
     /** Folder of the log; relative to the configuration file. */
     data: filePath(),
     http: httpSchema,
-    /** `open`: whoever reaches the port may send and read. */
-    auth: z.strictObject({ mode: z.literal('open') }),
+    auth: authSchema,
+    fleet: fleetSchema,
     ingest: ingestSchema,
     log: logSchema,
   })
-  .superRefine(({ auth, http }, context) => {
-    if (auth.mode === 'open' && !isLoopback(http.host))
-      context.addIssue({
-        code: 'custom',
-        path: ['auth', 'mode'],
-        message: `open is refused on ${http.host}, which others may reach: set http.host to 127.0.0.1`,
-      })
+  .superRefine((config, context) => {
+    const { fleet, http } = config
+    const complain = (path: string[], message: string) =>
+      context.addIssue({ code: 'custom', path, message })
+    const mode = authMode(config)
+    if (!mode)
+      return complain(
+        ['auth'],
+        'missing: expected a mapping such as { mode: mtls } or { mode: open }',
+      )
+    if (mode === 'open' && !isLoopback(http.host))
+      complain(
+        ['auth', 'mode'],
+        `open is refused on ${http.host}, which others may reach: set http.host to 127.0.0.1, or auth.mode to mtls`,
+      )
+    if (mode === 'mtls' && !fleet)
+      complain(
+        ['fleet'],
+        'missing: mtls needs a fleet: { folder: … }, made by `headgate fleet init`',
+      )
+    if (mode !== 'mtls' && fleet) complain(['fleet'], `a fleet needs auth.mode mtls, not ${mode}`)
+    if (mode === 'token' && !config.auth?.tokens)
+      complain(['auth', 'tokens'], 'missing: expected the file of tokens')
+    if (mode !== 'token' && config.auth?.tokens)
+      complain(['auth', 'tokens'], `goes with mode token, not with ${mode}`)
   })
 
-export type CollectorConfig = Readonly<z.output<typeof collectorSchema>>
+/** On an address that others may reach, and with a fleet, certificates are the rule. */
+function authMode({
+  auth,
+  fleet,
+  http,
+}: Pick<z.output<typeof collectorSchema>, 'auth' | 'fleet' | 'http'>) {
+  return auth?.mode ?? (fleet || !isLoopback(http.host) ? 'mtls' : undefined)
+}
+
+type Parsed = z.output<typeof collectorSchema>
+export type FleetConfig = NonNullable<Parsed['fleet']>
+export type CollectorConfig = Readonly<
+  Omit<Parsed, 'auth'> & {
+    auth: { mode: 'open' } | { mode: 'mtls' } | { mode: 'token'; tokens: string }
+  }
+>
 
 /** @throws ConfigFailure with every problem at once; UserError when the file cannot be read */
-export function loadCollectorConfig(
+export async function loadCollectorConfig(
   file: string,
   environment: NodeJS.ProcessEnv = process.env,
 ): Promise<CollectorConfig> {
-  return loadConfig(collectorSchema, file, environment)
+  const config = await loadConfig(collectorSchema, file, environment)
+  const mode = authMode(config)!
+  const auth = mode === 'token' ? { mode, tokens: config.auth!.tokens! } : { mode }
+  return Object.freeze({ ...config, auth: Object.freeze(auth) })
 }
 
 /** Size at which a segment is sealed: small enough for retention to hold its limit in whole segments. */

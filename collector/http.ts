@@ -1,5 +1,8 @@
+import { SSL_OP_NO_TICKET } from 'node:constants'
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import { createServer as createTlsServer, type Server as TlsServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
+import type { Duplex } from 'node:stream'
 import { UserError } from '../shared/failure.ts'
 import type { HttpAnswer } from '../shared/ports.ts'
 import { systemClock } from '../shared/system.ts'
@@ -19,6 +22,16 @@ export interface HttpOptions {
   timeout: number
 }
 
+/** PEM. Clients are asked for a certificate that `ca` has signed, and may come without. */
+export interface ServerTls {
+  cert: string
+  key: string
+  ca: string
+}
+
+/** Takes over a connection that changes its protocol. */
+export type Upgrader = (request: IncomingMessage, socket: Duplex, head: Buffer) => void
+
 /** Most time for a request's head. */
 const headersTimeoutMs = 10_000
 /** Longer than a client keeps an idle connection, so that it is the client that closes it. */
@@ -29,25 +42,26 @@ const graceMs = 5000
 /** A server with limits that listens until it is closed. */
 export class HttpServer {
   readonly url: string
-  readonly #server: Server
+  readonly #server: Server | TlsServer
 
   /** @throws UserError when it cannot listen */
-  static async open(options: HttpOptions, handler: Handler): Promise<HttpServer> {
+  static async open(options: HttpOptions, handler: Handler, tls?: ServerTls): Promise<HttpServer> {
     const { host, port } = options
-    const server = createServer(
-      {
-        headersTimeout: Math.min(headersTimeoutMs, options.timeout),
-        requestTimeout: options.timeout,
-        keepAliveTimeout: keepAliveMs,
-        connectionsCheckingInterval: Math.min(1000, options.timeout),
-        maxHeaderSize: 8 * 1024,
-      },
-      (request, response) => {
-        // A reader that goes away in the middle is no news.
-        response.on('error', () => {})
-        void handle(handler, request, response)
-      },
-    )
+    const limits = {
+      headersTimeout: Math.min(headersTimeoutMs, options.timeout),
+      requestTimeout: options.timeout,
+      keepAliveTimeout: keepAliveMs,
+      connectionsCheckingInterval: Math.min(1000, options.timeout),
+      maxHeaderSize: 8 * 1024,
+    }
+    const listener = (request: IncomingMessage, response: ServerResponse) => {
+      // A reader that goes away in the middle is no news.
+      response.on('error', () => {})
+      void handle(handler, request, response)
+    }
+    const server = tls
+      ? createTlsServer({ ...limits, ...tlsOptions, ...tls }, listener)
+      : createServer(limits, listener)
     server.maxConnections = options.maxConnections
     await new Promise<void>((resolve, reject) => {
       server.once('error', (cause: NodeJS.ErrnoException) =>
@@ -58,10 +72,21 @@ export class HttpServer {
     return new HttpServer(server, host)
   }
 
-  private constructor(server: Server, host: string) {
+  private constructor(server: Server | TlsServer, host: string) {
     this.#server = server
     const { port } = server.address() as AddressInfo
-    this.url = `http://${host.includes(':') ? `[${host}]` : host}:${port}`
+    const scheme = 'setSecureContext' in server ? 'https' : 'http'
+    this.url = `${scheme}://${host.includes(':') ? `[${host}]` : host}:${port}`
+  }
+
+  /** Without one, whoever asks to change the protocol is left without an answer. */
+  onUpgrade(upgrader: Upgrader): void {
+    this.#server.on('upgrade', upgrader)
+  }
+
+  /** A fresh certificate for connections from now on. */
+  setCertificate(tls: ServerTls): void {
+    if ('setSecureContext' in this.#server) this.#server.setSecureContext({ ...tlsOptions, ...tls })
   }
 
   /** Takes no more requests, lets answers in flight finish for a while, then drops what is left. */
@@ -76,6 +101,19 @@ export class HttpServer {
     clearTimeout(timeout)
   }
 }
+
+/**
+ * A certificate is looked at by whoever answers, because gateways that have none yet come here too. Without
+ * tickets each connection shows it anew.
+ */
+const tlsOptions = {
+  requestCert: true,
+  rejectUnauthorized: false,
+  allowPartialTrustChain: true,
+  minVersion: 'TLSv1.2',
+  handshakeTimeout: headersTimeoutMs,
+  secureOptions: SSL_OP_NO_TICKET,
+} as const
 
 function cannotListen(host: string, port: number, cause: NodeJS.ErrnoException): UserError {
   const why: Record<string, string> = {

@@ -1,9 +1,12 @@
 // The package's types lie where the compiler does not look for them; this is the part we build on.
 declare module 'aedes-persistence/asyncPersistence.js' {
   import type { Readable } from 'node:stream'
-  import type { Client, Subscription } from 'aedes'
+  import type { AedesPublishPacket, Client, Subscription } from 'aedes'
 
   export default class MemoryPersistence {
+    storeRetained(packet: AedesPublishPacket): Promise<void>
+    createRetainedStream(filter: string): Readable
+    createRetainedStreamCombi(filters: string[]): Readable
     outgoingEnqueue(sub: { clientId: string }, packet: unknown): Promise<void>
     outgoingEnqueueCombi(subs: { clientId: string }[], packet: unknown): Promise<void>
     outgoingUpdate(client: Client, packet: unknown): Promise<void>

@@ -17,6 +17,8 @@ export const uplinkSchema = z.strictObject({
   proxy: z
     .url({ protocol: /^https?$/, error: 'expected an http:// or https:// address' })
     .optional(),
+  /** File with the token that a collector behind a proxy asks for; a fleet's collector needs none. */
+  tokenFile: filePath().optional(),
   retry: z
     .strictObject({
       base: duration({ min: '10ms', max: '10m' }).prefault('20s'),

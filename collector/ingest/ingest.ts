@@ -54,13 +54,22 @@ export class Ingest {
    * Answers `POST /v1/batches`; never throws for what the request holds or the disk does.
    *
    * @param headers names in lower case
+   * @param sender the agent that sends, where that is known from more than the batch's own word
    */
-  async take(headers: Readonly<Record<string, string>>, body: Uint8Array): Promise<HttpAnswer> {
+  async take(
+    headers: Readonly<Record<string, string>>,
+    body: Uint8Array,
+    sender?: string,
+  ): Promise<HttpAnswer> {
     const refusal = refuseHeaders(headers)
     if (refusal) return this.#malformed(refusal)
     try {
       const arrivedMs = this.#options.clock.wallMs()
       const entry = readEntry(body, encodingOf(headers)!, { ...this.#options, arrivedMs })
+      if (sender !== undefined && entry.header.agent !== sender)
+        return this.#malformed(
+          json(403, { code: 'agent', message: `the batch is not of ${sender}, who sends it` }),
+        )
       const answer = await this.#options.log.append(entry)
       this.#count(entry, answer)
       return json(statusOf[answer.code], describe(answer))

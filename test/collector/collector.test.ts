@@ -53,12 +53,19 @@ test('a configuration that must not run is refused with every problem', async (t
 
   const many = await problemsOf('dat: x\nhttp: { prot: 1 }\nlog: { retention: { bytes: 1 kilo } }')
   assert.deepEqual(many.map(({ path }) => path).sort(), [
-    'auth',
     'dat',
     'data',
     'http.prot',
     'log.retention.bytes',
   ])
+
+  const silent = await problemsOf('data: x')
+  assert.deepEqual(
+    silent.map(({ path }) => path),
+    ['auth'],
+  )
+  const reachable = await problemsOf('data: x\nhttp: { host: 0.0.0.0 }')
+  assert.match(reachable[0]!.message, /mtls needs a fleet/)
 })
 
 test('a second collector is kept away from the folder, until the first ends', async (t) => {

@@ -1,0 +1,138 @@
+import { createHash, X509Certificate } from 'node:crypto'
+import type { Dispatcher } from 'undici'
+import { z } from 'zod'
+import { UserError } from '../../shared/failure.ts'
+import { parseInvitation } from '../../shared/fleet/invitation.ts'
+import { isAgentName } from '../../shared/fleet/topics.ts'
+import { openDispatcher, type TlsFiles } from '../uplink/http.ts'
+import { gatewayKey, identityTls, type Papers, writePapers } from './identity.ts'
+import { certificateRequest } from './request.ts'
+
+const timeoutMs = 30_000
+const maxAnswerBytes = 64 * 1024
+
+const authoritySchema = z.object({ ca: z.string() })
+const papersSchema = z.object({
+  agent: z.string().refine(isAgentName),
+  labels: z.record(z.string(), z.string()),
+  certificate: z.string(),
+  ca: z.string(),
+  configKey: z.string(),
+  fleetBroker: z.string(),
+})
+
+/** The collector has said no; another try with the same token says no again. */
+export class EnrolRefused extends UserError {}
+
+export interface EnrolOptions {
+  /** The collector's address. */
+  url: string
+  token: string
+  /** `<data>/identity` */
+  folder: string
+  proxy?: string | undefined
+  /** What the gateway is called by its own file; the invitation must be for the same. */
+  agent?: string | undefined
+}
+
+/**
+ * Makes the gateway a member of the fleet that the token is from.
+ *
+ * The token names the authority, so the first connection, which can check nothing yet, only fetches the
+ * authority's certificate; the secret is sent once that is known to be the right one.
+ *
+ * @returns the agent's name
+ * @throws EnrolRefused when another try is of no use; UserError otherwise
+ */
+export async function enrol({ url, token, folder, proxy, agent }: EnrolOptions): Promise<string> {
+  const invitation = parseInvitation(token)
+  if (!invitation) throw new EnrolRefused('the token is none: it looks like hg1.….…')
+  const key = await gatewayKey(folder)
+  const unchecked = await call(url, proxy, { rejectUnauthorized: false }, 'GET', 'ca')
+  const { ca } = authoritySchema.parse(unchecked)
+  const { raw } = new X509Certificate(ca)
+  if (!createHash('sha256').update(raw).digest().equals(invitation.pin))
+    throw new UserError(
+      `${url} is not the collector that the token is from: check the address, and who answers there`,
+    )
+  const papers = papersSchema.parse(
+    await call(url, proxy, { ca }, 'POST', 'enrol', {
+      token: Buffer.from(invitation.secret).toString('base64url'),
+      request: certificateRequest(key, agent ?? 'gateway'),
+    }),
+  )
+  if (agent !== undefined && papers.agent !== agent)
+    throw new EnrolRefused(
+      `the token is for ${papers.agent}, but agent.yaml says ${agent}: set agent, or ask for another invitation`,
+    )
+  await writePapers(folder, papers, url)
+  // Shown once, the certificate ends the token.
+  await call(url, proxy, identityTls(folder)!, 'GET', 'self')
+  return papers.agent
+}
+
+/** Gets a certificate for the same key that ends later. @throws UserError */
+export async function renew(
+  url: string,
+  proxy: string | undefined,
+  folder: string,
+  agent: string,
+): Promise<void> {
+  const tls = identityTls(folder)
+  if (!tls) throw new UserError(`${folder}: no identity to renew`)
+  const request = certificateRequest(await gatewayKey(folder), agent)
+  const papers: Papers = papersSchema.parse(
+    await call(url, proxy, tls, 'POST', 'renew', { request }),
+  )
+  await writePapers(folder, papers, url)
+}
+
+async function call(
+  url: string,
+  proxy: string | undefined,
+  tls: TlsFiles,
+  method: 'GET' | 'POST',
+  path: string,
+  body?: object,
+): Promise<unknown> {
+  const { origin, pathname } = new URL(url)
+  const dispatcher = openDispatcher(origin, tls, proxy)
+  try {
+    const { statusCode, body: answer } = await dispatcher.request({
+      origin,
+      method,
+      path: `${pathname.replace(/\/+$/, '')}/v1/fleet/${path}`,
+      headers: { 'content-type': 'application/json' },
+      body: body === undefined ? null : JSON.stringify(body),
+      signal: AbortSignal.timeout(timeoutMs),
+    })
+    const content = await readJson(answer)
+    if (statusCode === 200) return content
+    const { code, message } = content as { code?: string; message?: string }
+    const text = `${url}: ${message ?? `answers ${statusCode}`}`
+    const final = statusCode >= 400 && statusCode < 500 && code !== undefined && statusCode !== 429
+    throw final ? new EnrolRefused(text) : new UserError(text)
+  } catch (cause) {
+    if (cause instanceof UserError) throw cause
+    const { code, message } = cause as NodeJS.ErrnoException
+    const why = code === 'ECONNREFUSED' ? 'nobody listens there' : message
+    throw new UserError(`${url}: ${why}`, { cause })
+  } finally {
+    await dispatcher.destroy()
+  }
+}
+
+async function readJson(body: Dispatcher.ResponseData['body']): Promise<unknown> {
+  const chunks: Buffer[] = []
+  let length = 0
+  for await (const chunk of body) {
+    length += chunk.length
+    if (length > maxAnswerBytes) throw new UserError('the answer is too long for a collector’s')
+    chunks.push(chunk)
+  }
+  try {
+    return JSON.parse(Buffer.concat(chunks).toString('utf8'))
+  } catch {
+    return {} // A proxy's page, say: the status says enough.
+  }
+}

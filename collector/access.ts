@@ -1,0 +1,120 @@
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import { join } from 'node:path'
+import type { Duplex } from 'node:stream'
+import { TLSSocket } from 'node:tls'
+import { createWebSocketStream, WebSocketServer } from 'ws'
+import type { Logger } from '../shared/log.ts'
+import { systemClock } from '../shared/system.ts'
+import { type Auth, CertificateAuth, openAuth, TokenAuth } from './auth.ts'
+import type { CollectorConfig, FleetConfig } from './config.ts'
+import { FleetApi } from './fleet/api.ts'
+import { FleetBroker } from './fleet/broker.ts'
+import { readAbout, readCollectorFiles } from './fleet/files.ts'
+import { Fleet } from './fleet/fleet.ts'
+import type { HttpServer, ServerTls } from './http.ts'
+
+/** Who may come in, and where a fleet is kept, everything about it. */
+export interface Access extends AsyncDisposable {
+  auth: Auth
+  tls?: ServerTls
+  /** Answers what is asked of the fleet; false when it is nothing of its. */
+  answer(request: IncomingMessage, response: ServerResponse, url: URL): Promise<boolean>
+  /** Begins to serve what is not asked over HTTP. */
+  start(server: HttpServer): Promise<void>
+  /** Ends what would go on for ever; requests in flight may still finish. */
+  stop(): Promise<void>
+}
+
+/** Largest WebSocket frame: an envelope and a little more. */
+const maxFrameBytes = 512 * 1024
+/** Where MQTT over WebSocket is spoken on the collector's own port. */
+export const fleetPath = '/mqtt'
+
+/** @throws UserError when the fleet's folder, or the file of tokens, cannot be used */
+export async function openAccess(config: CollectorConfig, logger: Logger): Promise<Access> {
+  const { auth, fleet } = config
+  if (auth.mode === 'mtls') return openFleetAccess(config, fleet!, logger)
+  const opened =
+    auth.mode === 'open' ? openAuth : await TokenAuth.open(auth.tokens, systemClock, logger)
+  return {
+    auth: opened,
+    answer: async () => false,
+    start: async () => {},
+    stop: async () => {},
+    [Symbol.asyncDispose]: () => opened[Symbol.asyncDispose](),
+  }
+}
+
+async function openFleetAccess(
+  config: CollectorConfig,
+  options: FleetConfig,
+  logger: Logger,
+): Promise<Access> {
+  const files = await readCollectorFiles(options.folder, systemClock.wallMs())
+  const about = await readAbout(options.folder)
+  const fleet = await Fleet.open({
+    folder: join(config.data, 'fleet'),
+    files,
+    lifetimeMs: options.certificates,
+    clock: systemClock,
+    logger,
+  })
+  const auth = new CertificateAuth(fleet.registry, systemClock)
+  fleet.dropped = (commonName) => auth.drop(commonName)
+  const ca = files.authority.certificatePem
+  const tls = { ...files.server, ca }
+  let api: FleetApi | undefined
+  let broker: FleetBroker | undefined
+  return {
+    auth,
+    tls,
+    answer: async (request, response, url) => (await api?.answer(request, response, url)) ?? false,
+    async start(server) {
+      const { host = config.http.host, port, maxConnections } = options.broker
+      await fleet.start(async (handler) => {
+        broker = await FleetBroker.open({
+          host,
+          port,
+          maxConnections,
+          tls,
+          registry: fleet.registry,
+          clock: systemClock,
+          logger,
+          handler,
+        })
+        return broker
+      })
+      const fleetBroker =
+        options.broker.announce ?? `mqtts://${new URL(about.url).hostname}:${broker!.port}`
+      api = new FleetApi({ fleet, auth, ca, configKeyPem: files.configKeyPem, fleetBroker })
+      serveWebSocket(server, broker!)
+      logger.info({ broker: fleetBroker, agents: fleet.state.members.size }, 'the fleet is open')
+    },
+    async stop() {
+      api?.stop()
+      await broker?.[Symbol.asyncDispose]()
+    },
+    async [Symbol.asyncDispose]() {
+      await fleet[Symbol.asyncDispose]()
+    },
+  }
+}
+
+/** The fleet's MQTT on the port of HTTPS, for gateways that may open no other. */
+function serveWebSocket(server: HttpServer, broker: FleetBroker): void {
+  const sockets = new WebSocketServer({
+    noServer: true,
+    maxPayload: maxFrameBytes,
+    perMessageDeflate: false,
+    handleProtocols: (offered) => (offered.has('mqtt') ? 'mqtt' : false),
+  })
+  server.onUpgrade((request: IncomingMessage, socket: Duplex, head: Buffer) => {
+    socket.on('error', () => {})
+    const { pathname } = new URL(request.url ?? '/', 'http://collector')
+    if (pathname !== fleetPath || !(socket instanceof TLSSocket))
+      return socket.end('HTTP/1.1 404 Not Found\r\nconnection: close\r\n\r\n')
+    sockets.handleUpgrade(request, socket, head, (webSocket) => {
+      broker.accept(createWebSocketStream(webSocket), socket)
+    })
+  })
+}

@@ -1,0 +1,20 @@
+import type { Command } from 'commander'
+import type { Program } from '../shared/command.ts'
+import type { Problem } from '../shared/config.ts'
+import type { Document } from '../shared/fleet/envelope.ts'
+import { registerMembers } from './fleet-command/members.ts'
+
+/** What a manager knows of documents before they go out; it is the agent's own knowledge. */
+export interface DocumentCheck {
+  readDocument(file: string): Promise<Document>
+  documentProblems(document: Document): Problem[]
+}
+
+/** `headgate fleet …` */
+export function fleetProgram(_loadCheck: () => Promise<DocumentCheck>): Program {
+  return {
+    register(command: Command) {
+      registerMembers(command)
+    },
+  }
+}

@@ -1,0 +1,385 @@
+import { randomUUID } from 'node:crypto'
+import { mkdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import { UserError } from '../../shared/failure.ts'
+import { type Configuration, EnvelopeFailure, open } from '../../shared/fleet/envelope.ts'
+import type { Labels } from '../../shared/fleet/groups.ts'
+import { topicsOf } from '../../shared/fleet/topics.ts'
+import type { Logger } from '../../shared/log.ts'
+import type { Clock } from '../../shared/ports.ts'
+import type { BusHandler, FleetBus } from './bus.ts'
+import { Documents } from './documents.ts'
+import type { Fact, Invitation } from './facts.ts'
+import type { CollectorFiles } from './files.ts'
+import { Journal, JournalBroken } from './journal.ts'
+import { FleetProblem } from './problem.ts'
+import { Registry } from './registry.ts'
+import { Reports } from './reports.ts'
+import type { RolloutPlan } from './rollout.ts'
+import { Rollouts } from './rollouts.ts'
+import { FleetState, type Member } from './state.ts'
+
+export interface FleetOptions {
+  /** Where the fleet's journal and documents are kept. */
+  folder: string
+  files: CollectorFiles
+  /** Of an agent's certificate. */
+  lifetimeMs: number
+  clock: Clock
+  logger: Logger
+}
+
+/** States that a version ends in; only these are written down. */
+const outcomes: readonly string[] = ['good', 'refused', 'reverted']
+/** What agents said last is saved this often. */
+const saveEveryMs = 30_000
+const nothing = new Uint8Array(0)
+
+/** A fleet: its members, what each is to run, and what became of it. */
+export class Fleet implements AsyncDisposable {
+  readonly state: FleetState
+  readonly registry: Registry
+  readonly rollouts: Rollouts
+  readonly reports = new Reports()
+  readonly journal: Journal<Fact>
+  readonly #options: FleetOptions
+  readonly #documents: Documents
+  #bus: FleetBus | undefined
+  #cancelSave: () => void = () => {}
+  #closing: Promise<void> | undefined
+
+  /** @throws UserError when the journal was changed by somebody else */
+  static async open(options: FleetOptions): Promise<Fleet> {
+    const { folder, clock } = options
+    await mkdir(folder, { recursive: true, mode: 0o700 })
+    const state = new FleetState()
+    let journal: Journal<Fact>
+    try {
+      journal = await Journal.open<Fact>(
+        join(folder, 'audit.jsonl'),
+        () => clock.wallMs(),
+        (entry) => state.apply(entry),
+      )
+    } catch (cause) {
+      if (!(cause instanceof JournalBroken)) throw cause
+      throw new UserError(
+        `${cause.message}: the fleet's journal was changed; put it back from a copy`,
+        { cause },
+      )
+    }
+    const documents = await Documents.open(join(folder, 'documents'))
+    return new Fleet(options, state, journal, documents)
+  }
+
+  private constructor(
+    options: FleetOptions,
+    state: FleetState,
+    journal: Journal<Fact>,
+    documents: Documents,
+  ) {
+    this.#options = options
+    this.state = state
+    this.journal = journal
+    this.#documents = documents
+    const { files, clock, logger, lifetimeMs } = options
+    const record = (by: string, fact: Fact) => this.#record(by, fact)
+    this.registry = new Registry({
+      state,
+      record,
+      authority: files.authority,
+      clock,
+      logger,
+      lifetimeMs,
+    })
+    this.rollouts = new Rollouts({
+      state,
+      record,
+      clock,
+      logger,
+      isOnline: (agent) => this.isOnline(agent),
+      publish: (agents) => this.#publishDesired(agents),
+    })
+  }
+
+  /** Connects it with a broker, which then gets all that is retained, and begins to drive rollouts. */
+  async start(openBus: (handler: BusHandler) => Promise<FleetBus>): Promise<void> {
+    await this.reports.load(join(this.#options.folder, 'heard.json'))
+    this.#bus = await openBus((topic, payload) => this.#heard(topic, payload))
+    await this.republish()
+    this.rollouts.start()
+    this.#saveLater()
+  }
+
+  /** Gives the broker what it is to retain, for it may have lost it. */
+  async republish(): Promise<void> {
+    await this.#publishDesired([...this.state.members.keys()])
+  }
+
+  /** The broker says, or where it does not, the agent's own status. */
+  isOnline(agent: string): boolean {
+    return this.#bus?.isConnected(agent) ?? this.reports.heard.get(agent)?.status?.online ?? false
+  }
+
+  get configKey() {
+    return this.#options.files.configKey
+  }
+
+  /** Lets a gateway in; it gets the newest configuration of its groups. */
+  async enrol(secret: Uint8Array, request: string, from: string) {
+    const enrolled = await this.registry.enrol(secret, request, from)
+    const { member } = enrolled
+    const desired = this.state.groupDesired(member.labels)
+    if (desired && desired.version > (member.desired?.version ?? 0)) {
+      const { version, digest } = desired
+      await this.#record('collector', { act: 'desire', version, digest, agents: [member.name] })
+      await this.#publishDesired([member.name])
+    }
+    return enrolled
+  }
+
+  async invite(by: string, invitations: readonly Invitation[]): Promise<void> {
+    await this.registry.invite(by, invitations)
+  }
+
+  /**
+   * Throws somebody out: at once from the broker and, through `dropped`, from HTTP.
+   *
+   * @param name an agent's name, or a common name such as `manager:bob`
+   */
+  async revoke(by: string, name: string): Promise<void> {
+    const member = this.state.members.get(name)
+    if (!member && !name.includes(':')) throw new FleetProblem(404, 'agent', `no agent ${name}`)
+    await this.registry.revoke(by, name)
+    this.#bus?.drop(name)
+    this.dropped(name)
+    if (!member) return
+    this.reports.forget(name)
+    // What it has left behind speaks for it no longer.
+    const { desired, reported, status } = topicsOf(name)
+    for (const topic of [desired, reported, status])
+      await this.#bus?.publish(topic, nothing, { retain: true })
+    this.rollouts.look()
+  }
+
+  /** Whoever holds connections ends those of a common name. */
+  dropped: (commonName: string) => void = () => {}
+
+  async label(by: string, agent: string, labels: Labels): Promise<void> {
+    this.member(agent)
+    await this.#record(by, { act: 'label', agent, labels })
+  }
+
+  member(agent: string): Member {
+    const member = this.state.members.get(agent)
+    if (!member) throw new FleetProblem(404, 'agent', `no agent ${agent}`)
+    return member
+  }
+
+  /**
+   * Takes a signed configuration and sends it to the agents that it is for.
+   *
+   * @throws FleetProblem, also when another manager was faster: its version is used up
+   */
+  async push(by: string, envelope: Uint8Array): Promise<{ version: number; agents: string[] }> {
+    const { configuration, digest } = await this.#take(envelope)
+    const { version, group } = configuration
+    this.#mustBeNewer([version])
+    const agents = this.#agentsOf(configuration)
+    const fact = {
+      act: 'desire',
+      version,
+      digest,
+      agents,
+      ...(group !== undefined && { group }),
+    } as const
+    await this.#record(by, fact)
+    await this.#publishDesired(agents)
+    return { version, agents }
+  }
+
+  /**
+   * Begins to roll a configuration out.
+   *
+   * @param reverts signed in advance: what to go back to should it halt
+   */
+  async rollout(
+    by: string,
+    envelope: Uint8Array,
+    reverts: readonly { envelope: Uint8Array; agents: readonly string[] }[],
+    plan: Omit<RolloutPlan, 'group' | 'version' | 'digest' | 'reverts' | 'versions'>,
+  ): Promise<string> {
+    const { configuration, digest } = await this.#take(envelope)
+    const { group, version } = configuration
+    if (group === undefined)
+      throw new FleetProblem(400, 'target', 'a rollout is for a group, not for one agent')
+    this.#agentsOf(configuration)
+    const taken = await Promise.all(
+      reverts.map(async ({ envelope, agents }) => ({ ...(await this.#take(envelope)), agents })),
+    )
+    const versions = [version, ...taken.map(({ configuration }) => configuration.version)]
+    this.#mustBeNewer(versions)
+    for (const other of this.state.rollouts.values())
+      if (other.phase === 'running' && other.plan.group === group)
+        throw new FleetProblem(
+          409,
+          'busy',
+          `rollout ${other.id} is under way in ${group}: halt it first`,
+        )
+    const id = randomUUID().slice(0, 8)
+    await this.rollouts.begin(by, id, {
+      ...plan,
+      group,
+      version,
+      digest,
+      versions,
+      reverts: taken.map(({ configuration, digest, agents }) => ({
+        version: configuration.version,
+        digest,
+        agents,
+      })),
+    })
+    return id
+  }
+
+  /** Passes a signed command on. @throws FleetProblem */
+  async command(by: string, envelope: Uint8Array): Promise<void> {
+    const { agent, id, command } = this.#open('command', envelope)
+    const member = this.member(agent)
+    if (member.revokedMs !== undefined)
+      throw new FleetProblem(409, 'revoked', `${agent} was revoked`)
+    if (!this.isOnline(agent))
+      throw new FleetProblem(
+        409,
+        'offline',
+        `${agent} is offline: commands are for now, not for later`,
+      )
+    await this.#record(by, { act: 'command', agent, id, command })
+    await this.#bus?.publish(topicsOf(agent).command(id), envelope, { retain: false })
+  }
+
+  /** The signed bytes of a version, while they are kept. */
+  async envelope(version: number): Promise<Uint8Array> {
+    const digest = this.state.digests.get(version)
+    const bytes = digest === undefined ? undefined : await this.#documents.get(digest)
+    if (!bytes) throw new FleetProblem(404, 'version', `no version ${version}`)
+    return bytes
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    this.#closing ??= this.#shutDown()
+    return this.#closing
+  }
+
+  async #shutDown(): Promise<void> {
+    this.#cancelSave()
+    await this.rollouts.stop()
+    await this.#bus?.[Symbol.asyncDispose]()
+    await this.#save()
+    await this.journal[Symbol.asyncDispose]()
+  }
+
+  #record(by: string, fact: Fact): Promise<void> {
+    const { entry, durable } = this.journal.append(by, fact)
+    this.state.apply(entry)
+    this.reports.tell({ kind: 'fleet', what: { at: entry.at, by, ...fact } })
+    return durable
+  }
+
+  #heard(topic: string, payload: Uint8Array): void {
+    const { clock, logger } = this.#options
+    const news = this.reports.take(topic, payload, clock.wallMs())
+    if (!news || news.kind === 'fleet') return
+    const member = this.state.members.get(news.agent)
+    if (!member) return
+    const failed = (err: unknown) => logger.error({ err }, 'the fleet’s journal cannot be written')
+    if (news.kind === 'result') {
+      const { agent, result } = news
+      const { id, state } = result
+      this.#record(agent, { act: 'result', agent, id, state }).catch(failed)
+    }
+    if (news.kind === 'reported') {
+      const { agent } = news
+      const { desired, state, problems } = news.reported
+      const known = desired !== null && this.state.digests.has(desired)
+      if (known && outcomes.includes(state) && member.outcomes.get(desired)?.state !== state) {
+        const [problem] = problems
+        const why = problem
+          ? `${problem.path ? `${problem.path}: ` : ''}${problem.message}`
+          : undefined
+        this.#record(agent, {
+          act: 'outcome',
+          agent,
+          version: desired,
+          state,
+          ...(why !== undefined && { why: why.slice(0, 500) }),
+        }).catch(failed)
+      }
+    }
+    this.rollouts.look()
+  }
+
+  #open<Kind extends 'configuration' | 'command'>(kind: Kind, envelope: Uint8Array) {
+    try {
+      return open(kind, envelope, this.configKey)
+    } catch (error) {
+      if (error instanceof EnvelopeFailure) throw new FleetProblem(400, error.code, error.message)
+      throw error
+    }
+  }
+
+  async #take(envelope: Uint8Array): Promise<{ configuration: Configuration; digest: string }> {
+    const configuration = this.#open('configuration', envelope)
+    if (configuration.expiresMs <= this.#options.clock.wallMs())
+      throw new FleetProblem(400, 'expired', `version ${configuration.version} has expired`)
+    return { configuration, digest: await this.#documents.put(envelope) }
+  }
+
+  #mustBeNewer(versions: readonly number[]): void {
+    const { version: latest } = this.state
+    const ascending = versions.every((version, i) => version > (versions[i - 1] ?? latest))
+    if (!ascending)
+      throw new FleetProblem(
+        409,
+        'version',
+        `version ${versions[0]} is used: somebody else has pushed up to version ${latest}`,
+      )
+  }
+
+  #agentsOf({ agent, group }: Configuration): string[] {
+    if (agent !== undefined) {
+      if (this.member(agent).revokedMs !== undefined)
+        throw new FleetProblem(409, 'revoked', `${agent} was revoked`)
+      return [agent]
+    }
+    const agents = this.state.inGroup(group).map(({ name }) => name)
+    if (agents.length === 0) throw new FleetProblem(404, 'group', `nobody is in group ${group}`)
+    return agents
+  }
+
+  /** Each agent's own topic, as of now. Ten thousand agents share the bytes of one document. */
+  async #publishDesired(agents: readonly string[]): Promise<void> {
+    const { logger } = this.#options
+    let last: { digest: string; bytes: Uint8Array | undefined } | undefined
+    for (const agent of agents) {
+      const member = this.state.members.get(agent)
+      if (!member?.desired || member.revokedMs !== undefined) continue
+      const { digest, version } = member.desired
+      if (last?.digest !== digest) last = { digest, bytes: await this.#documents.get(digest) }
+      if (last.bytes)
+        await this.#bus?.publish(topicsOf(agent).desired, last.bytes, { retain: true })
+      else logger.error({ agent, version, digest }, 'a configuration is damaged or gone')
+    }
+  }
+
+  #saveLater(): void {
+    this.#cancelSave = this.#options.clock.timer(saveEveryMs, () => {
+      void this.#save().finally(() => this.#saveLater())
+    })
+  }
+
+  async #save(): Promise<void> {
+    await this.reports
+      .save(join(this.#options.folder, 'heard.json'))
+      .catch((err) => this.#options.logger.warn({ err }, 'what agents said cannot be saved'))
+  }
+}

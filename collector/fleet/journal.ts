@@ -1,0 +1,189 @@
+import { createHash } from 'node:crypto'
+import { type FileHandle, open, readFile } from 'node:fs/promises'
+import { dirname } from 'node:path'
+
+/** What happened, as the journal's reader gets it. */
+export interface Entry<Fact> {
+  /** Counts from 1. */
+  n: number
+  /** ISO 8601, the collector's clock. */
+  at: string
+  /** The common name of whoever did it; `collector` where nobody was asked. */
+  by: string
+  fact: Fact
+}
+
+/** The chain before the first entry. */
+export const genesis = '0'.repeat(64)
+
+/** Where the first entry is that does not fit on the one before it. */
+export interface ChainBreak {
+  line: number
+  message: string
+}
+
+/**
+ * An append-only file that says who did what when, and of which the fleet's state is the sum.
+ *
+ * One JSON document a line: `{n, at, by, fact, prev}`, where `prev` is the SHA-256 of the line before as
+ * it stands (without its end). So nobody changes, drops or inserts a line without changing all behind it,
+ * and the hash of the last line stands for the whole.
+ */
+export class Journal<Fact> implements AsyncDisposable {
+  readonly #file: FileHandle
+  readonly #nowMs: () => number
+  #n: number
+  #head: string
+  #offset: number
+  #waiting: { line: Buffer; done: () => void; failed: (error: unknown) => void }[] = []
+  #writing: Promise<void> | undefined
+  #failure: unknown
+
+  /**
+   * @param replay gets each entry that is there, in order
+   * @throws JournalBroken where a line does not fit on the one before it; a torn last line is cut off,
+   *   for nobody was told that it is there
+   */
+  static async open<Fact>(
+    path: string,
+    nowMs: () => number,
+    replay: (entry: Entry<Fact>) => void,
+  ): Promise<Journal<Fact>> {
+    const text = await readFile(path, 'utf8').catch((error: NodeJS.ErrnoException) => {
+      if (error.code === 'ENOENT') return ''
+      throw error
+    })
+    const whole = text.slice(0, text.lastIndexOf('\n') + 1)
+    const check = new ChainCheck<Fact>()
+    for (const line of whole.split('\n').slice(0, -1)) {
+      const read = check.next(line)
+      if ('message' in read) throw new JournalBroken(path, read)
+      replay(read)
+    }
+    const file = await open(path, 'a+', 0o600)
+    const offset = Buffer.byteLength(whole)
+    await file.truncate(offset)
+    await file.sync()
+    await syncFolder(dirname(path))
+    return new Journal(file, nowMs, check.n, check.head, offset)
+  }
+
+  private constructor(
+    file: FileHandle,
+    nowMs: () => number,
+    n: number,
+    head: string,
+    offset: number,
+  ) {
+    this.#file = file
+    this.#nowMs = nowMs
+    this.#n = n
+    this.#head = head
+    this.#offset = offset
+  }
+
+  get length(): number {
+    return this.#n
+  }
+
+  /** Stands for all that is in it. */
+  get head(): string {
+    return this.#head
+  }
+
+  /**
+   * Puts an entry at the end; what waits for the disk together is synced together.
+   *
+   * @returns the entry, and what resolves once it survives a power cut
+   * @throws after a failed write: what is on the disk is then unknown until the next start
+   */
+  append(by: string, fact: Fact): { entry: Entry<Fact>; durable: Promise<void> } {
+    if (this.#failure) throw this.#failure
+    const n = this.#n + 1
+    const entry = { n, at: new Date(this.#nowMs()).toISOString(), by, fact }
+    const text = JSON.stringify({ ...entry, prev: this.#head })
+    this.#n = n
+    this.#head = hashLine(text)
+    const { promise, resolve, reject } = Promise.withResolvers<void>()
+    this.#waiting.push({ line: Buffer.from(`${text}\n`), done: resolve, failed: reject })
+    this.#writing ??= this.#write()
+    return { entry, durable: promise }
+  }
+
+  async #write(): Promise<void> {
+    await null // Whoever appends in the same turn goes along.
+    while (this.#waiting.length > 0) {
+      const group = this.#waiting
+      this.#waiting = []
+      try {
+        if (this.#failure) throw this.#failure
+        const bytes = Buffer.concat(group.map(({ line }) => line))
+        await this.#file.appendFile(bytes)
+        await this.#file.datasync()
+        this.#offset += bytes.length
+        for (const { done } of group) done()
+      } catch (error) {
+        this.#failure = error
+        for (const { failed } of group) failed(error)
+      }
+    }
+    this.#writing = undefined
+  }
+
+  /** The lines as they stand on the disk. */
+  async text(): Promise<string> {
+    await this.#writing
+    const bytes = Buffer.alloc(this.#offset)
+    const { bytesRead } = await this.#file.read(bytes, 0, bytes.length, 0)
+    return bytes.toString('utf8', 0, bytesRead)
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#writing
+    await this.#file.close()
+  }
+}
+
+/** Reads a journal's lines one by one and says where they stop fitting. */
+export class ChainCheck<Fact> {
+  n = 0
+  head = genesis
+
+  next(line: string): Entry<Fact> | ChainBreak {
+    const at = this.n + 1
+    let read: Entry<Fact> & { prev?: unknown }
+    try {
+      read = JSON.parse(line)
+    } catch {
+      return { line: at, message: 'is no JSON' }
+    }
+    if (read?.n !== at) return { line: at, message: `is entry ${read?.n}, expected ${at}` }
+    if (read.prev !== this.head)
+      return { line: at, message: 'does not name the hash of the line before it' }
+    this.n = at
+    this.head = hashLine(line)
+    const { n, by, fact } = read
+    return { n, at: read.at, by, fact }
+  }
+}
+
+/** A journal that somebody, or the disk, has changed. */
+export class JournalBroken extends Error {
+  constructor(path: string, { line, message }: ChainBreak) {
+    super(`${path}: line ${line} ${message}`)
+    this.name = 'JournalBroken'
+  }
+}
+
+function hashLine(text: string): string {
+  return createHash('sha256').update(text).digest('hex')
+}
+
+async function syncFolder(folder: string): Promise<void> {
+  const handle = await open(folder, 'r')
+  try {
+    await handle.sync()
+  } finally {
+    await handle.close()
+  }
+}

@@ -1,0 +1,220 @@
+import { isMember, type Labels } from '../../shared/fleet/groups.ts'
+import type { ReportState } from '../../shared/fleet/reports.ts'
+import type { Fact, Invitation } from './facts.ts'
+import type { Entry } from './journal.ts'
+import type { RolloutPlan } from './rollout.ts'
+
+export interface Certificate {
+  serial: string
+  notAfterMs: number
+}
+
+/** An agent as the fleet knows it, whatever it says of itself. */
+export interface Member {
+  name: string
+  labels: Labels
+  /** Those that count; more than one while a new one takes over. */
+  certificates: Certificate[]
+  /** SHA-256 of its public key: a renewal is for the same key. */
+  key: string
+  enrolledMs: number
+  revokedMs: number | undefined
+  /** Hash of the token by which it enrolled, until it has used its certificate. */
+  unconfirmed: string | undefined
+  desired: Desired | undefined
+  /** By version: what became of it, the latest word. */
+  outcomes: Map<number, Outcome>
+}
+export interface Desired {
+  version: number
+  digest: string
+  atMs: number
+}
+export interface Outcome {
+  state: ReportState
+  atMs: number
+  why: string | undefined
+}
+
+export interface Rollout {
+  id: string
+  plan: RolloutPlan
+  by: string
+  startedMs: number
+  phase: 'running' | 'halted' | 'finished'
+  /** Why it halted. */
+  why: string | undefined
+  /** Agents that were sent the new version, wave by wave, with the time of each. */
+  waves: { agents: readonly string[]; offline: readonly string[]; atMs: number }[]
+  /** Those that it took back. */
+  reverted: readonly string[]
+}
+
+export interface OpenInvitation extends Invitation {
+  /** Key that has redeemed it, until it is confirmed. */
+  key: string | undefined
+}
+
+/** Versions and outcomes of an agent that are looked back on. */
+const maxOutcomes = 50
+/** Certificates that were revoked are listed until they have expired, and a while longer. */
+const listAfterExpiryMs = 30 * 86_400_000
+
+/** The sum of a journal's facts. It holds no clock and does no I/O. */
+export class FleetState {
+  readonly members = new Map<string, Member>()
+  /** By the hash of the token. */
+  readonly invitations = new Map<string, OpenInvitation>()
+  readonly rollouts = new Map<string, Rollout>()
+  /** Managers and readers that were revoked, by common name. */
+  readonly revokedNames = new Map<string, number>()
+  /** Newest configuration of each group. */
+  readonly groups = new Map<string, Desired>()
+  /** Digest of each version that was ever sent. */
+  readonly digests = new Map<number, string>()
+  #revoked: (Certificate & { atMs: number })[] = []
+  #version = 0
+
+  /** The highest version that was ever used. */
+  get version(): number {
+    return this.#version
+  }
+
+  /** Serials that no longer count though they have not expired, or not long ago. */
+  revokedSerials(nowMs: number): readonly { serial: string; atMs: number }[] {
+    return this.#revoked.filter(({ notAfterMs }) => notAfterMs + listAfterExpiryMs > nowMs)
+  }
+
+  inGroup(group: string): Member[] {
+    return [...this.members.values()].filter(
+      ({ labels, revokedMs }) => revokedMs === undefined && isMember(group, labels),
+    )
+  }
+
+  /** The newest configuration that is for an agent's groups. */
+  groupDesired(labels: Labels): Desired | undefined {
+    let newest: Desired | undefined
+    for (const [group, desired] of this.groups)
+      if (isMember(group, labels) && desired.version > (newest?.version ?? 0)) newest = desired
+    return newest
+  }
+
+  apply({ at, by, fact }: Entry<Fact>): void {
+    const atMs = Date.parse(at)
+    switch (fact.act) {
+      case 'invite': {
+        const { act: _, ...invitation } = fact
+        this.invitations.set(fact.hash, { ...invitation, key: undefined })
+        return
+      }
+      case 'enrol':
+        this.#enrol(fact, atMs)
+        return
+      case 'confirm': {
+        this.invitations.delete(fact.hash)
+        const member = this.members.get(fact.agent)
+        if (member) member.unconfirmed = undefined
+        return
+      }
+      case 'renew':
+        this.members.get(fact.agent)?.certificates.push({
+          serial: fact.serial,
+          notAfterMs: fact.notAfterMs,
+        })
+        return
+      case 'revoke': {
+        const member = this.members.get(fact.name)
+        if (member) {
+          this.#retire(member, atMs)
+          member.revokedMs = atMs
+        } else this.revokedNames.set(fact.name, atMs)
+        return
+      }
+      case 'label': {
+        const member = this.members.get(fact.agent)
+        if (member) member.labels = fact.labels
+        return
+      }
+      case 'desire':
+        this.#desire(fact, atMs)
+        return
+      case 'outcome':
+        this.#outcome(fact, atMs)
+        return
+      case 'rollout':
+        this.rollouts.set(fact.id, {
+          id: fact.id,
+          plan: fact.plan,
+          by,
+          startedMs: atMs,
+          phase: 'running',
+          why: undefined,
+          waves: [],
+          reverted: [],
+        })
+        this.#version = Math.max(this.#version, ...fact.plan.versions)
+        return
+      case 'halt':
+      case 'resume':
+      case 'finish': {
+        const rollout = this.rollouts.get(fact.id)
+        if (!rollout) return
+        rollout.phase = ({ halt: 'halted', resume: 'running', finish: 'finished' } as const)[
+          fact.act
+        ]
+        rollout.why = fact.why
+        const { group, version, digest } = rollout.plan
+        if (fact.act === 'finish') this.groups.set(group, { version, digest, atMs })
+        return
+      }
+    }
+  }
+
+  #enrol(fact: Extract<Fact, { act: 'enrol' }>, atMs: number): void {
+    const { agent, hash, key, serial, notAfterMs } = fact
+    const invitation = this.invitations.get(hash)
+    if (invitation) invitation.key = key
+    const before = this.members.get(agent)
+    if (before) this.#retire(before, atMs)
+    this.members.set(agent, {
+      name: agent,
+      labels: invitation?.labels ?? before?.labels ?? {},
+      certificates: [{ serial, notAfterMs }],
+      key,
+      enrolledMs: atMs,
+      revokedMs: undefined,
+      unconfirmed: hash,
+      desired: before?.desired,
+      outcomes: before?.outcomes ?? new Map(),
+    })
+  }
+
+  #retire(member: Member, atMs: number): void {
+    this.#revoked.push(...member.certificates.map((certificate) => ({ ...certificate, atMs })))
+    this.#revoked = this.#revoked.filter(({ notAfterMs }) => notAfterMs + listAfterExpiryMs > atMs)
+    member.certificates = []
+  }
+
+  #desire(fact: Extract<Fact, { act: 'desire' }>, atMs: number): void {
+    const { version, digest, agents, group, rollout: id } = fact
+    this.#version = Math.max(this.#version, version)
+    this.digests.set(version, digest)
+    for (const agent of agents) {
+      const member = this.members.get(agent)
+      if (member) member.desired = { version, digest, atMs }
+    }
+    const rollout = id === undefined ? undefined : this.rollouts.get(id)
+    if (!rollout) {
+      if (group !== undefined) this.groups.set(group, { version, digest, atMs })
+    } else if (version === rollout.plan.version)
+      rollout.waves.push({ agents, offline: fact.offline ?? [], atMs })
+    else rollout.reverted = [...rollout.reverted, ...agents]
+  }
+
+  #outcome(fact: Extract<Fact, { act: 'outcome' }>, atMs: number): void {
+    const outcomes = this.members.get(fact.agent)?.outcomes
+    if (!outcomes) return
+    outcomes.set(fact.version, { state: fact.state, atMs, why: fact.why })
+    if (outcomes.size > maxOutcomes) outcomes.delete(outcomes.keys().next().value!)
+  }
+}
