@@ -42,6 +42,14 @@ if (process.versions.node === pinned || process.env.HEADGATE_NODE === 'any') {
       about: 'try a filter on recorded traces',
       example: 'filter try --trace machine_temperature.csv --plot machine.svg',
     },
+    fleet: {
+      load: async () => {
+        const { fleetProgram } = await import('./collector/fleet-command.ts')
+        return fleetProgram(() => import('./agent/document.ts'))
+      },
+      about: 'manage gateways from afar: who belongs, what each runs',
+      example: 'fleet init --url https://collector.example.com:7443',
+    },
     broker: { load: simulator, about: 'run a small MQTT broker, as `up` uses it' },
   })
 } else {
