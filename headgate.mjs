@@ -6,6 +6,22 @@ import { createRequire } from 'node:module'
 
 const pinned = '24.21.0'
 
+// A gateway has little memory. These cost the agent no speed and save it 30 MB: one heap of the C library
+// for all threads, which is asked for before a process starts, and less room for new objects.
+const frugal = { heaps: 'MALLOC_ARENA_MAX', flags: ['--max-semi-space-size=4'] }
+
+if (
+  process.versions.node === pinned &&
+  process.argv[2] === 'agent' &&
+  process.argv[3] === 'run' &&
+  process.env[frugal.heaps] === undefined
+)
+  process.execve(
+    process.execPath,
+    [process.execPath, ...process.execArgv, ...frugal.flags, ...process.argv.slice(1)],
+    { ...process.env, [frugal.heaps]: '1' },
+  )
+
 if (process.versions.node === pinned || process.env.HEADGATE_NODE === 'any') {
   const { main } = await import('./shared/command.ts')
   const agent = () => import('./agent/main.ts')
