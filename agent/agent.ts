@@ -133,6 +133,12 @@ export class Agent {
     return this.#opened.promise
   }
 
+  /** Since the loop last came round, monotonic; 0 while the store is being opened. It does so every second. */
+  get stuckForMs(): number {
+    const { clock } = this.#ports
+    return this.#pipeline ? clock.monotonicMs() - this.#pipeline.turnedMs : 0
+  }
+
   /** Undefined while the store is being opened. */
   get status(): AgentStatus | undefined {
     const status = this.#pipeline?.status
@@ -214,6 +220,8 @@ class Pipeline implements AsyncDisposable {
   readonly #outbox: Outbox
   readonly #marks: Marks
   readonly #clockWatch: ClockWatch
+  /** When the loop last came round, monotonic: a commit that never ends holds it up. */
+  turnedMs: number
   #config: AgentConfig
   #paused: boolean
   #decoder: Decoder
@@ -244,6 +252,7 @@ class Pipeline implements AsyncDisposable {
     this.#filter = stages.filter
     this.#outbox.whenLost((series) => this.#filter.forget(series))
     this.#clockWatch = new ClockWatch(ports.clock, ports.boot)
+    this.turnedMs = ports.clock.monotonicMs()
     this.#link = stages.link
     this.#uplink = this.#makeUplink()
     this.#source = this.#openSource()
@@ -424,6 +433,7 @@ class Pipeline implements AsyncDisposable {
           await this.#commit(judgement, { ...nothing, state: learned })
         if (second % expireEveryS === 0) await this.#outbox.expire()
       })
+      this.turnedMs = this.#now().monotonicMs
       await sleep(this.#ports.clock, 1_000, signal).catch(() => {})
     }
   }

@@ -146,7 +146,7 @@ async function run(file: string): Promise<void> {
       { agent: config.agent, source: source.url, topics: source.topics, uplink: uplink.url, data },
       'agent is running',
     )
-    using _service = reportToSystemd(log)
+    using _service = reportToSystemd(log, () => agent.stuckForMs)
     await running
   } finally {
     failed.abort()
