@@ -1,5 +1,6 @@
 import { ByteWriter } from './bytes.ts'
 import { invalid } from './failure.ts'
+import { Scratch } from './scratch.ts'
 import { VarintReader } from './varint.ts'
 
 const column = new ByteWriter()
@@ -29,11 +30,16 @@ export function orderColumn(seriesOf: Uint16Array, seriesCount: number): Uint8Ar
   return column.peek()
 }
 
-/** @throws WireFailure unless there are `count` readings and every series has one */
+const seriesScratch = new Scratch((length) => new Uint16Array(length))
+
+/**
+ * @returns valid until the next call
+ * @throws WireFailure unless there are `count` readings and every series has one
+ */
 export function readOrder(bytes: Uint8Array, count: number, seriesCount: number): Uint16Array {
   const column = new VarintReader(bytes, 'order')
   const order = new Expectation(seriesCount)
-  const seriesOf = new Uint16Array(count)
+  const seriesOf = seriesScratch.take(count)
   let at = 0
   while (at < count) {
     const run = column.done ? count - at : column.next()

@@ -250,14 +250,7 @@ function decode(body: Body, count: number, values?: Value[]): Decoded {
   const { sourceOf, channelOf } = dictionary
   const seriesOf = readOrder(columns.order, count, sourceOf.length)
   const times = readTimes({ tick, step, pace, nanoTick, ...columns }, seriesOf, sourceOf, from)
-  let earliest = Infinity
-  let latest = -Infinity
-  for (let i = 0; i < count; i++) {
-    const ms = times.ms[i]!
-    if (ms < earliest) earliest = ms
-    if (ms > latest) latest = ms
-  }
-  if (earliest !== from || latest !== from + span)
+  if (times.earliestMs !== from || times.latestMs !== from + span)
     throw invalid('from and span: not of these times')
   const starts = startsOf(seriesOf, sourceOf.length)
   readValues({ ...columns, texts, others }, starts, channelOf, values)
@@ -288,7 +281,7 @@ export function readReadings(
       readings.push({
         series: series[index]!,
         timeMs: times.ms[i]!,
-        timeNanos: times.nanos ? times.nanos[i]! : 0,
+        timeNanos: times.nanos[i]!,
         value: values[starts[index]!++]!,
         quality: qualities[i]!,
         arrival,

@@ -1,6 +1,7 @@
 import type { Arrival } from '../reading.ts'
 import { ByteWriter } from './bytes.ts'
 import { invalid } from './failure.ts'
+import { Scratch } from './scratch.ts'
 import { maxTimeMs } from './times.ts'
 import { VarintReader } from './varint.ts'
 
@@ -27,9 +28,12 @@ export function qualityColumn(qualities: Int32Array): Uint8Array {
   return column.peek()
 }
 
+const qualityScratch = new Scratch((length) => new Int32Array(length))
+
+/** @returns valid until the next call @throws WireFailure */
 export function readQualities(bytes: Uint8Array, count: number): Int32Array {
   const column = new VarintReader(bytes, 'qualities')
-  const qualities = new Int32Array(count)
+  const qualities = qualityScratch.take(count).fill(0)
   let at = 0
   while (!column.done) {
     const quality = column.next()

@@ -1,5 +1,6 @@
 import { ByteWriter } from './bytes.ts'
 import { invalid } from './failure.ts'
+import { Scratch } from './scratch.ts'
 import { VarintReader } from './varint.ts'
 
 /**
@@ -63,7 +64,7 @@ export function timeColumns(
 
   sharing.clear()
   behind.clear()
-  const expected = new SharingExpectation(sourceOf)
+  const clocks = new SeriesClocks(sourceOf, 0, paces.steady)
   const ticks = new Float64Array(length)
   const own = new Uint8Array(length)
   let run = 0
@@ -71,12 +72,12 @@ export function timeColumns(
     const series = seriesOf[i]!
     ticks[i] = (ms[i]! - from) / tick
     const shares = i > 0 && ms[i] === ms[i - 1] && nanos[i] === nanos[i - 1]
-    if (expected.shares(series) === shares) run++
+    if (clocks.shares(series) === shares) run++
     else {
       sharing.varint(run)
       run = 0
     }
-    expected.came(series, shares)
+    clocks.came(series, ticks[i]!, shares)
     if (shares) continue
     own[i] = 1
     if (nanoTick > 0) behind.varint(nanos[i]! / nanoTick)
@@ -108,7 +109,7 @@ export function timeColumns(
   }
 
   function eachMiss(pace: number, take: (missed: number) => void): void {
-    const clock = new SeriesClocks(sourceOf.length, step, pace)
+    const clock = new SeriesClocks(sourceOf, step, pace)
     for (let i = 0; i < length; i++) {
       if (own[i] === 1) take(ticks[i]! - clock.expected(seriesOf[i]!))
       clock.came(seriesOf[i]!, ticks[i]!, own[i] === 0)
@@ -130,69 +131,70 @@ function usualStep(ticks: Float64Array, seriesOf: Uint16Array, seriesCount: numb
   return count === 0 ? 0 : differences.subarray(0, count).sort()[count >> 1]!
 }
 
-/** Whether a reading is expected to share the time of the one before it. */
-class SharingExpectation {
+const unknown = 0
+const alone = 1
+const shared = 2
+
+/** When a reading is expected, in ticks, and whether at the time of the one before it. */
+class SeriesClocks {
   readonly #sourceOf: Uint16Array
-  /** Per series: 0 new, 1 last one had a time of its own, 2 it shared. */
+  readonly #pace: number
+  readonly #level: Float64Array
+  readonly #step: Float64Array
+  /** Per series: `unknown` while new, then whether its last reading had a time `alone` or `shared` one. */
   readonly #state: Uint8Array
   #sourceBefore = -1
+  /** n of the reading before, whichever series it has. */
+  before = 0
 
-  constructor(sourceOf: Uint16Array) {
+  constructor(sourceOf: Uint16Array, step: number, pace: number) {
     this.#sourceOf = sourceOf
+    this.#pace = pace
+    this.#level = new Float64Array(sourceOf.length)
+    this.#step = new Float64Array(sourceOf.length).fill(step)
     this.#state = new Uint8Array(sourceOf.length)
   }
 
   shares(series: number): boolean {
     const state = this.#state[series]
-    return state === 0 ? this.#sourceOf[series] === this.#sourceBefore : state === 2
-  }
-
-  came(series: number, shared: boolean): void {
-    this.#state[series] = shared ? 2 : 1
-    this.#sourceBefore = this.#sourceOf[series]!
-  }
-}
-
-/** When a reading is expected, in ticks. */
-class SeriesClocks {
-  readonly #pace: number
-  readonly #level: Float64Array
-  readonly #step: Float64Array
-  readonly #known: Uint8Array
-  /** n of the reading before, whichever series it has. */
-  before = 0
-
-  constructor(seriesCount: number, step: number, pace: number) {
-    this.#pace = pace
-    this.#level = new Float64Array(seriesCount)
-    this.#step = new Float64Array(seriesCount).fill(step)
-    this.#known = new Uint8Array(seriesCount)
+    return state === unknown ? this.#sourceOf[series] === this.#sourceBefore : state === shared
   }
 
   expected(series: number): number {
-    return this.#known[series] === 0 ? this.before : this.#level[series]! + this.#step[series]!
+    return this.#state[series] === unknown
+      ? this.before
+      : this.#level[series]! + this.#step[series]!
   }
 
-  came(series: number, n: number, shared: boolean): void {
+  came(series: number, n: number, sharing: boolean): void {
     let level = n
-    if (this.#known[series] === 0) this.#known[series] = 1
-    else if (!shared && this.#pace === paces.adaptive) this.#step[series] = n - this.#level[series]!
-    else if (!shared && this.#pace === paces.smooth) {
+    if (this.#pace !== paces.steady && !sharing && this.#state[series] !== unknown) {
       const expected = this.#level[series]! + this.#step[series]!
       const missed = n - expected
-      if (missed > -jump && missed < jump) level = expected + (missed >> 2)
+      if (this.#pace === paces.adaptive) this.#step[series] = n - this.#level[series]!
+      else if (missed > -jump && missed < jump) level = expected + (missed >> 2)
     }
+    this.#state[series] = sharing ? shared : alone
     this.#level[series] = level
+    this.#sourceBefore = this.#sourceOf[series]!
     this.before = n
   }
 }
 
 export interface Times {
   ms: Float64Array
-  nanos: Float64Array | undefined
+  nanos: Float64Array
+  earliestMs: number
+  latestMs: number
 }
 
-/** @throws WireFailure unless the columns hold one time for each reading, within ±2^48 ms */
+const msScratch = new Scratch((length) => new Float64Array(length))
+const nanosScratch = new Scratch((length) => new Float64Array(length))
+
+/**
+ * @returns arrays that are valid until the next call
+ * @throws WireFailure unless the columns hold one time for each reading, within ±2^48 ms
+ */
 export function readTimes(
   columns: TimeColumns,
   seriesOf: Uint16Array,
@@ -203,36 +205,41 @@ export function readTimes(
   const sharing = new VarintReader(columns.sharing, 'sharing')
   const steps = new VarintReader(columns.steps, 'steps')
   const behind = new VarintReader(columns.nanos, 'nanos')
-  const expected = new SharingExpectation(sourceOf)
-  const clock = new SeriesClocks(sourceOf.length, step, pace)
+  const clocks = new SeriesClocks(sourceOf, step, pace)
   const count = seriesOf.length
-  const ms = new Float64Array(count)
-  const nanos = nanoTick > 0 ? new Float64Array(count) : undefined
+  const ms = msScratch.take(count)
+  const nanos = nanosScratch.take(count)
+  let earliestMs = Infinity
+  let latestMs = -Infinity
+  let behindNs = 0
   let run = sharing.done ? count : sharing.next()
   for (let i = 0; i < count; i++) {
     const series = seriesOf[i]!
-    let shares = expected.shares(series)
-    if (run > 0) run--
-    else {
+    let shares = clocks.shares(series)
+    if (--run < 0) {
       shares = !shares
       run = sharing.done ? count : sharing.next()
     }
-    const n = shares ? clock.before : clock.expected(series) + steps.nextSigned()
-    if (!(Math.abs(n) <= 2 * maxTimeMs)) throw invalid('steps: out of range')
-    ms[i] = from + n * tick
-    if (!(Math.abs(ms[i]!) <= maxTimeMs)) throw invalid('steps: out of range')
-    if (nanos) {
-      nanos[i] = shares ? (nanos[i - 1] ?? 0) : behind.next() * nanoTick
-      if (nanos[i]! > 999_999) throw invalid('nanos: a millisecond or more')
+    let n = clocks.before
+    if (!shares) {
+      n = clocks.expected(series) + steps.nextSigned()
+      if (!(n <= 2 * maxTimeMs && n >= -2 * maxTimeMs)) throw invalid('steps: out of range')
+      if (nanoTick > 0) behindNs = behind.next() * nanoTick
+      if (behindNs > 999_999) throw invalid('nanos: a millisecond or more')
     }
-    expected.came(series, shares)
-    clock.came(series, n, shares)
+    const timeMs = from + n * tick
+    if (timeMs < earliestMs) earliestMs = timeMs
+    if (timeMs > latestMs) latestMs = timeMs
+    ms[i] = timeMs
+    nanos[i] = behindNs
+    clocks.came(series, n, shares)
   }
+  if (!(earliestMs >= -maxTimeMs && latestMs <= maxTimeMs)) throw invalid('steps: out of range')
   // A last run is left out, so nothing may be behind the one that the last reading fell into.
   sharing.end()
   steps.end()
   behind.end()
-  return { ms, nanos }
+  return { ms, nanos, earliestMs, latestMs }
 }
 
 function gcd(a: number, b: number): number {
