@@ -161,6 +161,7 @@ export interface StreamStatistics {
 export const logFailures = {
   LOG_DISK: { retry: true, meaning: 'the log cannot write' },
   LOG_CLOSED: { retry: true, meaning: 'the log is closed' },
+  LOG_REFUSED: { retry: false, meaning: 'the log cannot be used as it is' },
   LOG_NEWER: { retry: false, meaning: 'the log was written by a newer version' },
 } as const
 export type LogFailureCode = keyof typeof logFailures
