@@ -2,7 +2,10 @@ import type { Command } from 'commander'
 import type { Program } from '../shared/command.ts'
 import type { Problem } from '../shared/config.ts'
 import type { Document } from '../shared/fleet/envelope.ts'
+import { registerAudit } from './fleet-command/audit.ts'
+import { registerDeploy } from './fleet-command/deploy.ts'
 import { registerMembers } from './fleet-command/members.ts'
+import { registerWatch } from './fleet-command/watch.ts'
 
 /** What a manager knows of documents before they go out; it is the agent's own knowledge. */
 export interface DocumentCheck {
@@ -11,10 +14,13 @@ export interface DocumentCheck {
 }
 
 /** `headgate fleet …` */
-export function fleetProgram(_loadCheck: () => Promise<DocumentCheck>): Program {
+export function fleetProgram(loadCheck: () => Promise<DocumentCheck>): Program {
   return {
     register(command: Command) {
       registerMembers(command)
+      registerWatch(command)
+      registerDeploy(command, loadCheck)
+      registerAudit(command)
     },
   }
 }
