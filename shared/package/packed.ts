@@ -49,6 +49,11 @@ export async function runPacked({
     if (!option) continue
     option.default(config)
     command.setOptionValueWithSource('config', config, 'default')
+    // Some commands take the data folder instead.
+    command.on('option:data', () => {
+      if (command.getOptionValueSource('config') === 'default')
+        command.setOptionValueWithSource('config', undefined, 'default')
+    })
   }
   speakAs(root, (text) => {
     const commands = [own, ...Object.keys(also)].join('|')

@@ -32,8 +32,18 @@ test('the file alone says what it is', async (t) => {
 test('help names every command, as it is called here', () => {
   const { stdout, status } = call('--help')
   assert.equal(status, 0)
-  for (const command of ['run', 'check', 'status', 'tap', 'flush', 'filter', 'outbox', 'version'])
-    assert.match(stdout, new RegExp(`^ {2}${command} `, 'm'))
+  for (const command of [
+    'run',
+    'check',
+    'enrol',
+    'status',
+    'tap',
+    'flush',
+    'filter',
+    'outbox',
+    'version',
+  ])
+    assert.match(stdout, new RegExp(`^ {2}${command}[ |]`, 'm'))
   assert.match(call('run', '--help').stdout, /Example:\n {2}headgate-agent run --config/)
   assert.match(call('outbox', 'ls', '--help').stdout, /Example:\n {2}headgate-agent outbox ls/)
 })
@@ -48,6 +58,13 @@ test('`headgate agent check` and `headgate-agent check` are the same', async (t)
   assert.equal(status, 0)
   assert.match(stdout, /good\. agent gw-001/)
   assert.equal(call('agent', 'check', '--config', configFile).stdout, stdout)
+})
+
+test('the configuration of the package counts, unless another one or a data folder is named', () => {
+  const url = ['--url', 'https://127.0.0.1:1', '--token', 'hg1.none']
+  assert.match(call('enrol', ...url).stderr, /\/etc\/headgate\/agent\.yaml/)
+  assert.match(call('check', '--config', '/nowhere/a.yaml').stderr, /\/nowhere\/a\.yaml/)
+  assert.match(call('enrol', ...url, '--data', '/nowhere').stderr, /the token is none/)
 })
 
 test('a wrong call is one line and exit code 2', () => {
