@@ -44,9 +44,10 @@ export class Verdicts {
     })
   }
 
-  suppress(reading: AdmittedReading): void {
+  /** @param reading undefined where nobody observes */
+  suppress(reading: AdmittedReading | undefined): void {
     this.#suppressed++
-    this.observer?.decided?.(reading, 'suppressed')
+    if (reading) this.observer?.decided?.(reading, 'suppressed')
   }
 
   absorb(reading: AdmittedReading): void {

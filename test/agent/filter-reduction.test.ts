@@ -190,6 +190,33 @@ test('at most a possible end and 32 readings behind it are held', () => {
   })
 })
 
+test('who asks for it is given each reading again, be it kept or dropped', (t) => {
+  for (const recording of recordings(t) ?? []) {
+    const readings = readingsOf(recording)
+    const config = linear(rangeOf(recording.values) * 0.01)
+    const reduction = new Reduction(config, dress, true)
+    const decided: (AdmittedReading | undefined)[] = []
+    const kept: AdmittedReading[] = []
+    const out = {
+      keep(reading: AdmittedReading) {
+        kept.push(reading)
+        decided.push(reading)
+      },
+      drop: (reading: AdmittedReading | undefined) => decided.push(reading),
+    }
+    for (const reading of readings) reduction.take(reading, false, out)
+    reduction.release(out)
+    assert.deepEqual(new Set(decided), new Set(readings), 'each of them, the object itself')
+    assert.equal(decided.length, readings.length)
+    const unseen = reduce(readings, config)
+    assert.deepEqual(
+      kept.map((reading) => readings.indexOf(reading)),
+      rowsOf(unseen),
+      'and the same are kept',
+    )
+  }
+})
+
 test('equal and backward times end a line and are kept', () => {
   const readings = at([0, 0, 0, 0, 0, 0, 0, 0], [0, 1, 2, 2, 3, 4, 1, 2])
   assert.deepEqual(rowsOf(reduce(readings, linear(1))), [0, 2, 3, 5, 6, 7])

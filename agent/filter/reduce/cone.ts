@@ -1,4 +1,4 @@
-import type { AdmittedReading } from '../../../shared/reading.ts'
+import type { AdmittedReading, Series } from '../../../shared/reading.ts'
 import type { StateWriter } from '../state-bytes.ts'
 import type { Decisions, Segmenter } from './segment.ts'
 import type { Tolerance } from './tolerance.ts'
@@ -36,51 +36,60 @@ const rounding = 2 ** -48
  * Readings are finite numbers. Where time does not go forward nothing can be interpolated: the segment
  * ends and the reading is kept. Likewise where more than `heartbeatMs` lie between two readings.
  *
- * Cost: a division and some comparisons a reading, at worst 32 of them when a segment ends.
+ * Cost: a division and some comparisons a reading, at worst 32 of them when a segment ends. State: seven
+ * numbers, and six for each held reading.
  */
 export class Cone implements Segmenter {
   readonly #tolerance: Tolerance
   readonly #heartbeatMs: number
   #begun = false
-  /** The possible end first. Slots behind `#count` are undefined, so that nothing is kept alive. */
-  readonly #held: (AdmittedReading | undefined)[] = [undefined, undefined, undefined, undefined]
-  #count = 0
   /**
-   * All that a reading is compared with, and what of the held ones is saved, in one piece: with thousands
-   * of series it is fetching from memory that a reading costs, and readings lie all over it.
+   * Held readings are numbers: time, its nanoseconds, value, quality, arrival by both clocks; the possible
+   * end comes first. With thousands of series it is fetching from memory that a reading costs, and objects
+   * that wait lie all over it, and outlive the cheap collection of garbage.
    */
   readonly #numbers: number[] = [0, 0, 0, 0, 0, -Infinity, Infinity]
+  #count = 0
+  #series: Series | undefined
+  /** The held readings themselves, where who decides on them wants to see them again. */
+  readonly #seen: AdmittedReading[] | undefined
 
-  /** @param heartbeatMs longest time between two kept readings while readings come; Infinity for any */
-  constructor(tolerance: Tolerance, heartbeatMs: number) {
+  /**
+   * @param heartbeatMs longest time between two kept readings while readings come; Infinity for any
+   * @param seen whether `Decisions.drop` is to be given the reading
+   */
+  constructor(tolerance: Tolerance, heartbeatMs: number, seen: boolean) {
     this.#tolerance = tolerance
     this.#heartbeatMs = heartbeatMs
+    if (seen) this.#seen = []
   }
 
   get held(): number {
     return this.#count
   }
 
-  get oldest(): AdmittedReading | undefined {
-    return this.#held[0]
+  get oldestMs(): number | undefined {
+    return this.#count > 0 ? this.#numbers[heldFrom + 5] : undefined
   }
 
-  begin(reading: AdmittedReading): void {
-    this.#follow(reading)
-    this.#open(reading)
+  begin({ timeMs, timeNanos, value }: AdmittedReading): void {
+    this.#follow(timeMs, timeNanos)
+    this.#open(timeMs, timeNanos, value as number)
   }
 
   take(reading: AdmittedReading, whole: boolean, out: Decisions): void {
+    const { timeMs, timeNanos } = reading
     if (this.#begun) {
-      const stepMs = this.#elapsedMs(newestMs, reading)
+      const stepMs = this.#elapsedMs(newestMs, timeMs, timeNanos)
       if (stepMs > 0 && stepMs <= this.#heartbeatMs) {
-        this.#follow(reading)
-        this.#place(reading, whole, out)
+        this.#follow(timeMs, timeNanos)
+        this.#stage(reading)
+        if (whole) this.#end(reading, out)
+        else this.#place(this.#count, out)
+        if (this.#seen) this.#seen.length = this.#count
         // A long wait must not cost its memory for ever.
-        if (this.#count <= fewHeld && this.#held.length > fewHeld) {
-          this.#held.length = fewHeld
-          this.#numbers.length = heldFrom + heldNumbers * fewHeld
-        }
+        const most = heldFrom + heldNumbers * fewHeld
+        if (this.#count <= fewHeld && this.#numbers.length > most) this.#numbers.length = most
         return
       }
       this.release(out)
@@ -91,14 +100,13 @@ export class Cone implements Segmenter {
 
   advance(out: Decisions): void {
     const count = this.#count
-    const end = this.#held[0]
-    if (!end) return
+    if (count === 0) return
+    const end = this.#reading(0)
     out.keep(end, true)
-    this.#open(end)
+    this.#open(end.timeMs, end.timeNanos, end.value as number)
     // In place: what is placed anew never overtakes what is still to come.
     this.#count = 0
-    for (let i = 1; i < count; i++) this.#place(this.#held[i]!, false, out)
-    for (let i = this.#count; i < count; i++) this.#held[i] = undefined
+    for (let i = 1; i < count; i++) this.#place(i, out)
   }
 
   release(out: Decisions): void {
@@ -108,9 +116,8 @@ export class Cone implements Segmenter {
 
   spill(out: Decisions): void {
     for (let i = 0; i < this.#count; i++) {
-      const reading = this.#held[i]!
+      const reading = this.#reading(i)
       out.keep(reading, true)
-      this.#held[i] = undefined
       this.begin(reading)
     }
     this.#count = 0
@@ -129,85 +136,115 @@ export class Cone implements Segmenter {
       )
   }
 
-  #place(reading: AdmittedReading, whole: boolean, out: Decisions): void {
-    const numbers = this.#numbers
-    const value = reading.value as number
-    for (;;) {
-      const origin = numbers[anchorValue]!
-      const sinceMs = this.#elapsedMs(anchorMs, reading)
-      const rise = value - origin
-      const slope = rise / sinceMs
-      const near = sinceMs <= this.#heartbeatMs
-      const fits = near && slope >= numbers[low]! && slope <= numbers[high]!
-      if (fits) {
-        this.#drop(out)
-        if (whole) {
-          out.keep(reading, false)
-          this.begin(reading)
-          return
-        }
-      }
-      if (fits || (near && !whole && this.#count < maxHeld)) {
-        const { epsilon } = this.#tolerance
-        const error = epsilon - (Math.abs(origin) + Math.abs(value) + epsilon) * rounding
-        const lowest = Math.max(numbers[low]!, (rise - error) / sinceMs)
-        const highest = Math.min(numbers[high]!, (rise + error) / sinceMs)
-        if (fits || lowest <= highest) {
-          numbers[low] = lowest
-          numbers[high] = highest
-          this.#hold(reading, value)
-          return
-        }
-      }
-      // No line from this anchor can come by here. The next anchor is nearer, at last the reading before.
-      this.advance(out)
-    }
-  }
-
-  #hold(reading: AdmittedReading, value: number): void {
-    const { timeMs, timeNanos, quality, arrival } = reading
+  /** Writes a reading behind those that are held. */
+  #stage(reading: AdmittedReading): void {
+    const { series, timeMs, timeNanos, value, quality, arrival } = reading
     const numbers = this.#numbers
     const at = heldFrom + heldNumbers * this.#count
     numbers[at] = timeMs
     numbers[at + 1] = timeNanos
-    numbers[at + 2] = value
+    numbers[at + 2] = value as number
     numbers[at + 3] = quality
     numbers[at + 4] = arrival.wallMs
     numbers[at + 5] = arrival.monotonicMs
-    this.#held[this.#count++] = reading
+    this.#series = series
+    if (this.#seen) this.#seen[this.#count] = reading
+  }
+
+  /** A staged or held reading. */
+  #reading(index: number): AdmittedReading {
+    if (this.#seen) return this.#seen[index]!
+    const numbers = this.#numbers
+    const at = heldFrom + heldNumbers * index
+    return {
+      series: this.#series!,
+      timeMs: numbers[at]!,
+      timeNanos: numbers[at + 1]!,
+      value: numbers[at + 2]!,
+      quality: numbers[at + 3]!,
+      arrival: { wallMs: numbers[at + 4]!, monotonicMs: numbers[at + 5]! },
+    }
+  }
+
+  /** Holds a staged reading, or one that was held before. */
+  #place(index: number, out: Decisions): void {
+    while (!this.#fits(index, this.#count < maxHeld, out))
+      // No line from this anchor can come by here. The next anchor is nearer, at last the reading before.
+      this.advance(out)
+    this.#hold(index)
+  }
+
+  /** Ends the segment with a staged reading, whatever that takes. */
+  #end(reading: AdmittedReading, out: Decisions): void {
+    const index = this.#count
+    while (!this.#fits(index, false, out)) this.advance(out)
+    out.keep(reading, false)
+    this.begin(reading)
+  }
+
+  /**
+   * Narrows the cone by a reading. What is held gives way to one that can end the segment; behind others it
+   * goes on waiting.
+   *
+   * @param waits whether one that cannot end the segment may be held too
+   * @returns false where the segment has to end before it
+   */
+  #fits(index: number, waits: boolean, out: Decisions): boolean {
+    const numbers = this.#numbers
+    const at = heldFrom + heldNumbers * index
+    const value = numbers[at + 2]!
+    const origin = numbers[anchorValue]!
+    const sinceMs = this.#elapsedMs(anchorMs, numbers[at]!, numbers[at + 1]!)
+    if (sinceMs > this.#heartbeatMs) return false
+    const rise = value - origin
+    const slope = rise / sinceMs
+    const ends = slope >= numbers[low]! && slope <= numbers[high]!
+    if (!ends && !waits) return false
+    const { epsilon } = this.#tolerance
+    const error = epsilon - (Math.abs(origin) + Math.abs(value) + epsilon) * rounding
+    const lowest = Math.max(numbers[low]!, (rise - error) / sinceMs)
+    const highest = Math.min(numbers[high]!, (rise + error) / sinceMs)
+    if (ends) this.#drop(out)
+    else if (lowest > highest) return false
+    numbers[low] = lowest
+    numbers[high] = highest
+    return true
+  }
+
+  #hold(index: number): void {
+    const count = this.#count++
+    if (index === count) return
+    const numbers = this.#numbers
+    const to = heldFrom + heldNumbers * count
+    const from = heldFrom + heldNumbers * index
+    for (let i = 0; i < heldNumbers; i++) numbers[to + i] = numbers[from + i]!
+    if (this.#seen) this.#seen[count] = this.#seen[index]!
   }
 
   /** The segment goes on to a newer end: what was held is as good as on the line. */
   #drop(out: Decisions): void {
-    for (let i = 0; i < this.#count; i++) {
-      const reading = this.#held[i]!
-      this.#held[i] = undefined
-      out.drop(reading, i === 0)
-    }
+    for (let i = 0; i < this.#count; i++) out.drop(this.#seen?.[i], i === 0)
     this.#count = 0
   }
 
-  #open(reading: AdmittedReading): void {
+  #open(timeMs: number, timeNanos: number, value: number): void {
     const numbers = this.#numbers
-    numbers[anchorMs] = reading.timeMs
-    numbers[anchorNanos] = reading.timeNanos
-    numbers[anchorValue] = reading.value as number
+    numbers[anchorMs] = timeMs
+    numbers[anchorNanos] = timeNanos
+    numbers[anchorValue] = value
     numbers[low] = -Infinity
     numbers[high] = Infinity
     this.#begun = true
     this.#tolerance.renew()
   }
 
-  #follow(reading: AdmittedReading): void {
-    this.#numbers[newestMs] = reading.timeMs
-    this.#numbers[newestNanos] = reading.timeNanos
+  #follow(timeMs: number, timeNanos: number): void {
+    this.#numbers[newestMs] = timeMs
+    this.#numbers[newestNanos] = timeNanos
   }
 
   /** Time since that of the anchor or of the newest reading, ms; exact to the nanosecond within a hundred days. */
-  #elapsedMs(
-    since: typeof anchorMs | typeof newestMs,
-    { timeMs, timeNanos }: AdmittedReading,
-  ): number {
+  #elapsedMs(since: typeof anchorMs | typeof newestMs, timeMs: number, timeNanos: number): number {
     return timeMs - this.#numbers[since]! + (timeNanos - this.#numbers[since + 1]!) / 1e6
   }
 }

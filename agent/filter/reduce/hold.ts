@@ -31,8 +31,8 @@ export class Hold implements Segmenter {
     return this.#held ? 1 : 0
   }
 
-  get oldest(): AdmittedReading | undefined {
-    return this.#held
+  get oldestMs(): number | undefined {
+    return this.#held?.arrival.monotonicMs
   }
 
   begin(reading: AdmittedReading): void {

@@ -45,14 +45,15 @@ export class Reduction {
   /** Held as of the last start, oldest first: the first of them ends a segment that was begun before. */
   #restored = nothing
 
-  constructor(config: ReductionConfig, dress: Dress) {
+  /** @param seen whether `Decisions.drop` is to be given the reading */
+  constructor(config: ReductionConfig, dress: Dress, seen = false) {
     this.#config = config
     this.#dress = dress
     this.#tolerance = new Tolerance(config.error)
     const { method, heartbeatMs } = config
     this.#numbers =
       method === 'linear'
-        ? new Cone(this.#tolerance, heartbeatMs)
+        ? new Cone(this.#tolerance, heartbeatMs, seen)
         : new Hold(this.#tolerance, heartbeatMs)
     this.#active = this.#numbers
   }
@@ -75,9 +76,9 @@ export class Reduction {
     if (maxDelayMs === Infinity) return
     if (this.#restored.length > 0) this.#resume(out)
     for (;;) {
-      const oldest = this.#active.oldest
-      if (!oldest) return
-      const waitedMs = monotonicMs - oldest.arrival.monotonicMs
+      const { oldestMs } = this.#active
+      if (oldestMs === undefined) return
+      const waitedMs = monotonicMs - oldestMs
       // Less than nothing: it arrived before the machine last booted.
       if (waitedMs >= 0 && waitedMs < maxDelayMs) return
       this.#active.advance(out)

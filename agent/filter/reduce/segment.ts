@@ -8,18 +8,19 @@ export interface Decisions {
   /**
    * What a consumer reconstructs stands in for the reading.
    *
+   * @param reading undefined where nobody has asked to see it
    * @param node that the reading could be added to what was kept without spoiling what lies before it:
    *   everything between the last kept reading and this one is as well reconstructed from these two
    */
-  drop(reading: AdmittedReading, node: boolean): void
+  drop(reading: AdmittedReading | undefined, node: boolean): void
 }
 
 /** Keeps so few readings of one series that the others can be reconstructed from them within a bound. */
 export interface Segmenter {
   /** Readings that wait for a decision. */
   readonly held: number
-  /** The one that waits longest. */
-  readonly oldest: AdmittedReading | undefined
+  /** When the one arrived that waits longest, monotonic ms. */
+  readonly oldestMs: number | undefined
   /** A reading that is kept without our doing: the next segment begins with it. */
   begin(reading: AdmittedReading): void
   /** Takes the next reading; `whole` keeps it, whatever it is. */

@@ -32,7 +32,8 @@ export class Thinning implements Outlet, Decisions {
   ) {
     this.#verdicts = verdicts
     this.#heartbeatMs = config.heartbeatMs
-    this.#reduction = new Reduction(config, dress)
+    const seen = (around?.before ?? 0) > 0 || verdicts.observer !== undefined
+    this.#reduction = new Reduction(config, dress, seen)
     if (around) this.#around = new Around(around, (reading) => verdicts.suppress(reading))
     this.#spills = around !== undefined && around.before > 0
   }
@@ -75,8 +76,8 @@ export class Thinning implements Outlet, Decisions {
     else this.#verdicts.admit(reading)
   }
 
-  drop(reading: AdmittedReading, node: boolean): void {
-    if (!this.#around?.hold(reading, node)) this.#verdicts.suppress(reading)
+  drop(reading: AdmittedReading | undefined, node: boolean): void {
+    if (!reading || !this.#around?.hold(reading, node)) this.#verdicts.suppress(reading)
   }
 
   save(writer: StateWriter): void {
