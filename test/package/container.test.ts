@@ -22,6 +22,8 @@ const machineName = process.arch === 'arm64' ? 'arm64' : 'amd64'
 /** A gateway with the package on it; the broker and the collector stand outside. */
 class PackagedGateway {
   readonly machine: Machine
+  /** Readings that its ledger knows nothing of, since it was put back. */
+  forgot = 0
 
   constructor(machine: Machine) {
     this.machine = machine
@@ -69,23 +71,22 @@ class PackagedGateway {
     return this.until(({ source }) => source.subscribed.length > 0, 'the agent has subscribed')
   }
 
-  /** Everything that was published is in the log, once. */
+  /** The agent has sent all that was published, and it is in the log, once. */
   async delivered(sensor: Sensor, cloud: Cloud): Promise<void> {
-    const all = Array.from({ length: sensor.published }, (_, index) => index + 1)
     await poll(
       async () => {
         await this.machine.run('headgate-agent', 'flush')
         const status = await this.status()
         const { received = 0, deduplicated = 0, buffered = 1 } = status?.ledger ?? {}
-        return received - deduplicated >= all.length && buffered === 0
+        return received - deduplicated + this.forgot >= sensor.published && buffered === 0
       },
-      `${all.length} readings are delivered`,
+      `${sensor.published} readings are delivered`,
       60_000,
     )
     const values = (await cloud.readings()).map(({ value }) => Number(value))
     assert.deepEqual(
       values.sort((a, b) => a - b),
-      all,
+      Array.from({ length: sensor.published }, (_, index) => index + 1),
     )
   }
 }
@@ -170,6 +171,29 @@ test('the life of a package on a Debian machine', { timeout: 900_000 }, async (t
     await gateway.subscribed()
     await publishing
     await gateway.delivered(sensor, cloud)
+  })
+
+  await step('put back from a backup, it sends nothing twice, and that is noticed', async () => {
+    const archive = '/root/backup.tar'
+    await cloud.kill()
+    await sensor.publish(30)
+    await gateway.until(({ ledger }) => ledger.buffered >= 30, 'the outbox holds them')
+    await machine.ask('systemctl', 'stop', unit)
+    const folders = ['etc/headgate', data.slice(1)]
+    await machine.ask('tar', '--create', '--file', archive, '--directory', '/', ...folders)
+    await machine.ask('systemctl', 'start', unit)
+    await cloud.start()
+    await sensor.publish(20)
+    await gateway.delivered(sensor, cloud)
+
+    await machine.ask('systemctl', 'stop', unit)
+    await machine.ask('rm', '-r', data)
+    await machine.ask('tar', '--extract', '--file', archive, '--directory', '/')
+    await machine.ask('systemctl', 'start', unit)
+    gateway.forgot = 20
+    await sensor.publish(20)
+    await gateway.delivered(sensor, cloud)
+    await cloud.process.said(/was its disk put back from an image/)
   })
 
   await step('stuck, it is ended and comes back', async () => {

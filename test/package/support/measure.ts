@@ -15,7 +15,9 @@ export async function idleMemory(t: Test, broker: string, seconds: number): Prom
   const gateway = await gatewayWithCloud(t, broker)
   const agent = await gateway.start({ command: [executable('agent')] })
   await gateway.subscribed()
-  return watchMemory(agent.pid, seconds)
+  const seen = await watchMemory(agent.pid, seconds)
+  await gateway.stop()
+  return seen
 }
 
 /** The same under a plant's load, and the rate that the plant kept; all of it has been delivered. */
@@ -33,6 +35,7 @@ export async function loadedMemory(
   await load.stop()
   const kept = (load.published / (performance.now() - startMs)) * 1000
   await gateway.drained(load.published)
+  await gateway.stop()
   return { seen, perSecond: kept }
 }
 
