@@ -21,7 +21,7 @@ interface Ingested {
   cpuPerMillion: number
 }
 
-const one: Load = { agents: 1, size: 10_000, batches: 1_000 }
+const one: Load = { agents: 1, size: 10_000, batches: 4_000 }
 const fleet: Load = { agents: 200, size: 10_000, batches: 10 }
 const smaller: Load[] = [
   { agents: 200, size: 1_000, batches: 20 },

@@ -1,8 +1,9 @@
 // The agent, whole, but on a disk whose syncs take `<ms>` longer:
-// `node slow-disk-agent.ts <agent.yaml> <ms>`. On SIGTERM prints `{"commitMs": …}`, the mean time of a
-// synced write as the agent saw it.
+// `node slow-disk-agent.ts <agent.yaml> <ms>`. Told `syncs` it prints `{"count": …, "ms": …}`: synced writes
+// so far, and the time that they took, as the agent saw it.
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
+import { createInterface } from 'node:readline'
 import { setTimeout as pause } from 'node:timers/promises'
 import { Agent } from '../../../agent/agent.ts'
 import { loadAgentConfig } from '../../../agent/config.ts'
@@ -17,8 +18,8 @@ import { silentLog } from '../../support/silent-log.ts'
 const [file, ms] = process.argv.slice(2)
 const config = await loadAgentConfig(file!)
 await mkdir(join(config.data, 'outbox'), { recursive: true })
-let syncedMs = 0
-let syncs = 0
+const syncs = { count: 0, ms: 0 }
+createInterface(process.stdin).on('line', () => process.stdout.write(`${JSON.stringify(syncs)}\n`))
 const stop = new AbortController()
 process.once('SIGTERM', () => stop.abort())
 const agent = new Agent(config, {
@@ -32,7 +33,7 @@ const agent = new Agent(config, {
   log: silentLog,
 })
 await agent.run(stop.signal)
-process.stdout.write(`${JSON.stringify({ commitMs: syncedMs / syncs })}\n`)
+process.exit()
 
 function slow(store: Store): Store {
   return {
@@ -44,8 +45,8 @@ function slow(store: Store): Store {
       await store.write(changes, options)
       if (!options.sync) return
       await pause(Number(ms))
-      syncedMs += performance.now() - startedMs
-      syncs += 1
+      syncs.ms += performance.now() - startedMs
+      syncs.count += 1
     },
   }
 }
