@@ -85,6 +85,9 @@ export const outboxSchema = z.strictObject({
 })
 export type OutboxConfig = z.infer<typeof outboxSchema>
 
+/** So many incarnations are remembered once they are delivered, some hundred bytes each. */
+const remembered = 64
+
 /** Everything that became of one group of messages: one atomic synced write. */
 export interface CommitGroup {
   admitted: readonly Admission[]
@@ -175,6 +178,8 @@ export class Outbox implements StateReader, AsyncDisposable {
   readonly #pinned: Partial<Record<Lane, { ordinal: number; last: number }>> = {}
   /** Monotonic time since which a lane has had something to send, ms: the wall clock may jump. */
   readonly #waitingSince: Record<Lane, number>
+  /** What was delivered in these is to be offered again. */
+  readonly #doubted = new Set<Lane>()
   readonly #listeners = new Set<() => void>()
   /** Those who wait for room. */
   readonly #waiting = new Set<() => void>()
@@ -299,6 +304,7 @@ export class Outbox implements StateReader, AsyncDisposable {
   cut(lane: Lane, limits: CutLimits): Promise<Cut | undefined> {
     // Never beside an eviction, which would turn what is being read into a gap.
     return this.#exclusive(async () => {
+      await this.#offerAgain(lane)
       const cut = await this.#read(lane, limits)
       if (cut) this.#pin(cut)
       return cut
@@ -524,8 +530,44 @@ export class Outbox implements StateReader, AsyncDisposable {
       addToStock(this.#stock[cut.lane], entry)
       this.#head[cut.lane] = { ordinal: end.ordinal, first: where.held + 1 }
       this.#unpin(cut.lane)
+      for (const lane of lanes) {
+        this.#doubted.add(lane)
+        await this.#offerAgain(lane, lane === cut.lane ? end.ordinal : undefined)
+      }
       return count
     })
+  }
+
+  /**
+   * A collector that has forgotten something may have forgotten more, in lanes and incarnations of which
+   * nobody speaks any more. So all that was delivered is offered once more, as gaps: what it holds is a
+   * repeat to it, what it has lost is declared thereby.
+   *
+   * @param told incarnation of which it has just said what it holds
+   */
+  async #offerAgain(lane: Lane, told?: number): Promise<void> {
+    if (this.#pinned[lane] || !this.#doubted.delete(lane)) return
+    const offers: { ordinal: number; entry: Entry }[] = []
+    const changes: StoreChange[] = []
+    for (const ordinal of [...this.#incarnations.keys()].sort((a, b) => a - b)) {
+      const { sequence, chain } = laneOf(this.#delivered, ordinal)[lane]
+      if (sequence === 0 || ordinal === told) continue
+      const gap = describeGap('released', sequence, chain, [])
+      const entry = gapEntry(gap, startPosition.chain, this.#clock.wallMs())
+      const key = entryKey(lane, ordinal, 1)
+      changes.push({ key, value: encodeEntry(key, entry) })
+      changes.push(putPosition(positionKey(ordinal, lane), startPosition))
+      offers.push({ ordinal, entry })
+    }
+    const [first] = offers
+    if (!first) return
+    await this.#write([...changes, this.#putTotals(this.#totals, 0)], true)
+    for (const { ordinal, entry } of offers) {
+      laneOf(this.#delivered, ordinal)[lane] = startPosition
+      addToStock(this.#stock[lane], entry)
+    }
+    if (first.ordinal <= this.#head[lane].ordinal)
+      this.#head[lane] = { ordinal: first.ordinal, first: 1 }
   }
 
   /**
@@ -747,8 +789,9 @@ export class Outbox implements StateReader, AsyncDisposable {
       )
     const changes: StoreChange[] = []
     for (const ordinal of [...this.#incarnations.keys()].sort((a, b) => a - b)) {
-      // The latest is the next one's predecessor; one with an undelivered successor may still be asked for.
-      const named = ordinal >= this.#lastOrdinal - 1 || !drained(ordinal + 1)
+      // The latest are offered again where a collector has forgotten something, the very latest is the next
+      // one's predecessor; and one with an undelivered successor may still be asked for.
+      const named = ordinal > this.#lastOrdinal - remembered || !drained(ordinal + 1)
       if (named || !drained(ordinal)) continue
       changes.push({ key: incarnationKey(ordinal), value: undefined })
       for (const lane of lanes) changes.push({ key: positionKey(ordinal, lane), value: undefined })

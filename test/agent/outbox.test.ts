@@ -10,7 +10,7 @@ import { chainStart, sameChain } from '../../shared/chain.ts'
 import { UserError } from '../../shared/failure.ts'
 import { imbalance } from '../../shared/ledger.ts'
 import type { Store } from '../../shared/ports.ts'
-import type { Value } from '../../shared/reading.ts'
+import type { Lane, Value } from '../../shared/reading.ts'
 import { systemRandom } from '../../shared/system.ts'
 import { ManualClock } from '../support/manual-clock.ts'
 import { groupOf, openOutbox, wholeLane } from '../support/outbox.ts'
@@ -376,34 +376,62 @@ test('what the collector no longer holds is declared released, and delivery goes
   assert.deepEqual(values(again), [5, 6])
 })
 
-test('what the collector asks for of a forgotten incarnation is declared too', async (t) => {
+test('where the collector has forgotten something, all that was delivered is offered again', async (t) => {
   const directory = await temporaryDirectory(t)
-  // Each start numbers under a new incarnation; one whose successor is delivered is forgotten.
-  for (const value of [1, 2, 3, 4]) {
-    await using outbox = await openOutbox(directory)
-    await outbox.commit(groupOf(readings(1, value), { rejects: [reject] }))
-    await outbox.release((await outbox.cut('quarantine', wholeLane))!)
-    if (value < 4) await outbox.release((await outbox.cut('bulk', wholeLane))!)
-  }
+  await startOften(directory, 4)
   await using outbox = await openOutbox(directory)
-  const asked: number[] = []
-  for (let depth = 0; depth < 3; depth++) {
-    const cut = (await outbox.cut('bulk', wholeLane))!
-    const incarnation = cut.incarnation.predecessor?.id
-    if (!incarnation) break
-    asked.push(await outbox.declareReleased(cut, { incarnation, held: 0, chain: chainStart }))
+  const cut = (await outbox.cut('bulk', wholeLane))!
+  const incarnation = cut.incarnation.predecessor!.id
+  assert.equal(await outbox.declareReleased(cut, { incarnation, held: 0, chain: chainStart }), 1)
+  // As gaps: what is held after all is a repeat.
+  const kinds = {
+    bulk: ['gap', 'gap', 'gap', 'readings'],
+    quarantine: ['gap', 'gap', 'gap', 'gap'],
   }
-  assert.deepEqual(asked, [1, 1])
+  for (const [lane, expected] of Object.entries(kinds)) {
+    const offered: string[] = []
+    for (;;) {
+      const next = await outbox.cut(lane as Lane, wholeLane)
+      if (!next) break
+      offered.push(decodeItem(next.items[0]!.bytes).kind)
+      assert.deepEqual([next.incarnation.ordinal, next.first, next.last], [offered.length, 1, 1])
+      await outbox.release(next)
+    }
+    assert.deepEqual(offered, expected)
+  }
   await outbox.close()
   await using again = await openOutbox(directory)
   assert.deepEqual(again.damage, [])
-  for (const sequences of [1, 1, 1]) {
-    const cut = (await again.cut('bulk', wholeLane))!
-    assert.deepEqual([cut.first, cut.last], [1, sequences])
-    await again.release(cut)
-  }
-  assert.equal(await again.cut('bulk', wholeLane), undefined)
+  assert.equal(again.ledger.buffered, 0)
 })
+
+test('what the collector asks for of a forgotten incarnation is declared too', async (t) => {
+  const directory = await temporaryDirectory(t)
+  await startOften(directory, 67) // 64 are remembered.
+  await using outbox = await openOutbox(directory)
+  const asked: number[] = []
+  for (let depth = 0; depth < 2; depth++) {
+    const cut = (await outbox.cut('bulk', wholeLane))!
+    const incarnation = cut.incarnation.predecessor!.id
+    asked.push(await outbox.declareReleased(cut, { incarnation, held: 0, chain: chainStart }))
+  }
+  assert.deepEqual(asked, [1, 1])
+  const oldest = (await outbox.cut('bulk', wholeLane))!
+  assert.equal(oldest.incarnation.predecessor, undefined)
+  await outbox.close()
+  await using again = await openOutbox(directory)
+  assert.deepEqual(again.damage, [])
+})
+
+/** Each start numbers under a new incarnation; all is delivered but the last reading. */
+async function startOften(directory: string, times: number): Promise<void> {
+  for (let value = 1; value <= times; value++) {
+    await using outbox = await openOutbox(directory)
+    await outbox.commit(groupOf(readings(1, value), { rejects: [reject] }))
+    await outbox.release((await outbox.cut('quarantine', wholeLane))!)
+    if (value < times) await outbox.release((await outbox.cut('bulk', wholeLane))!)
+  }
+}
 
 test('a fork moves what is not delivered to a new incarnation, whole and in order', async (t) => {
   await using outbox = await openOutbox(await temporaryDirectory(t))

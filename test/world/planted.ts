@@ -22,15 +22,21 @@ export const plantedBugs: readonly PlantedBug[] = [
     name: 'acknowledge before the commit',
     file: 'agent/agent.ts',
     from: `await this.#exclusive(() => this.#take(group))
-      this.#source.acknowledge(group)`,
-    to: `this.#source.acknowledge(group)
-      await this.#exclusive(() => this.#take(group))`,
+        source.acknowledge(group)`,
+    to: `source.acknowledge(group)
+        await this.#exclusive(() => this.#take(group))`,
   },
   {
     name: 'acknowledge before the sync',
     file: 'agent/outbox/outbox.ts',
-    from: 'await this.#write([...draft.changes, this.#putTotals(totals, draft.received, draft)], true)',
-    to: 'await this.#write([...draft.changes, this.#putTotals(totals, draft.received, draft)], false)',
+    from: `...(tail?.changes ?? []),
+          this.#putTotals(totals, draft.received, draft),
+        ],
+        true,`,
+    to: `...(tail?.changes ?? []),
+          this.#putTotals(totals, draft.received, draft),
+        ],
+        false,`,
   },
   {
     name: 'delete although no answer came',
@@ -216,7 +222,7 @@ export const plantedBugs: readonly PlantedBug[] = [
   {
     name: 'declare no loss at the end of a lane',
     file: 'agent/outbox/recovery.ts',
-    from: 'if (missing > 0) declareLost(latest.ordinal, missing, chain, false)',
+    from: 'if (missing && missing > 0) declareLost(ordinal, missing, end.chain, false)',
     to: '',
   },
   {
