@@ -7,8 +7,8 @@ void runPacked({
   program,
   own: 'agent',
   also: {
-    outbox: "look into a stopped agent's outbox",
-    filter: 'try a filter on recorded traces',
+    outbox: { about: "look into a stopped agent's outbox", program },
+    filter: { about: 'try a filter on recorded traces', program },
   },
   config: '/etc/headgate/agent.yaml',
 })

@@ -1,4 +1,5 @@
 import { runPacked } from '../../shared/package/packed.ts'
+import { fleetProgram } from '../fleet-command.ts'
 import * as program from '../main.ts'
 
 void runPacked({
@@ -6,6 +7,13 @@ void runPacked({
   about: 'Takes batches from agents into the stream log, each once, and lets readers at it.',
   program,
   own: 'collector',
-  also: { log: 'read and check the stream log' },
+  also: {
+    fleet: {
+      about: 'manage gateways from afar: who belongs, what each runs',
+      // What documents mean is the agent's own knowledge.
+      program: fleetProgram(() => import('../../agent/document.ts')),
+    },
+    log: { about: 'read and check the stream log', program },
+  },
   config: '/etc/headgate/collector.yaml',
 })

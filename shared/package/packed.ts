@@ -8,8 +8,8 @@ export interface Packed {
   program: Program
   /** Its part of `headgate`: `agent` for what `headgate agent …` does. */
   own: string
-  /** Further commands that it brings, with what they do: `headgate outbox …`. */
-  also: Record<string, string>
+  /** Further commands that it brings: `headgate outbox …`. */
+  also: Record<string, { about: string; program: Program }>
   /** Configuration where `--config` does not name one. */
   config: string
 }
@@ -30,8 +30,8 @@ export async function runPacked({
     .version(version, '-V, --version')
     .showHelpAfterError(false)
   program.register(root, own)
-  for (const [word, does] of Object.entries(also))
-    program.register(root.command(word).description(does), word)
+  for (const [word, { about, program }] of Object.entries(also))
+    program.register(root.command(word).description(about), word)
   root
     .command('version')
     .description('print the version, and that of Node')

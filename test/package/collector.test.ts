@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
+import { X509Certificate } from 'node:crypto'
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
@@ -69,8 +70,17 @@ test('the collector says what it is, and what it can do', () => {
     said('version'),
     `headgate-collector ${version} (Node 24.21.0, linux ${process.arch})\n`,
   )
-  for (const command of ['run', 'check', 'log', 'version'])
+  for (const command of ['run', 'check', 'fleet', 'log', 'version'])
     assert.match(said('--help'), new RegExp(`^ {2}${command} `, 'm'))
+})
+
+test('the collector makes a fleet, with all that its certificates take', async (t) => {
+  const collector = join(out, `headgate-collector-linux-${process.arch}`)
+  const fleet = join(await temporaryDirectory(t), 'fleet')
+  const url = 'https://localhost:7443'
+  execFileSync(collector, ['fleet', 'init', '--dir', fleet, '--url', url], { stdio: 'pipe' })
+  const authority = new X509Certificate(readFileSync(join(fleet, 'ca.pem')))
+  assert.ok(authority.ca)
 })
 
 test("the collector's package brings unit, configuration, manual and papers", (t) => {
