@@ -1,10 +1,10 @@
 import { existsSync } from 'node:fs'
-import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Command } from 'commander'
 import { stopSignal } from '../shared/command.ts'
 import { ask } from '../shared/control.ts'
 import { UserError } from '../shared/failure.ts'
+import { makeFolder } from '../shared/folder.ts'
 import { type Logger, makeLogger } from '../shared/log.ts'
 import type { Store } from '../shared/ports.ts'
 import { bootId, systemClock, systemRandom } from '../shared/system.ts'
@@ -165,13 +165,11 @@ async function openStore(data: string, log: Logger): Promise<Store> {
 
 async function makeDataFolder({ data }: AgentConfig): Promise<string> {
   try {
-    await mkdir(join(data, 'outbox'), { recursive: true })
+    await makeFolder(join(data, 'outbox'))
   } catch (cause) {
     const { code } = cause as NodeJS.ErrnoException
-    // Node says ENOENT where a file system is read-only.
-    const why = code === 'ENOENT' ? 'EROFS' : code
     throw new UserError(
-      `${data}: cannot make the data folder (${why}): check \`data\` in the configuration and who may write there`,
+      `${data}: cannot make the data folder (${code}): check \`data\` in the configuration and who may write there`,
       { cause },
     )
   }
