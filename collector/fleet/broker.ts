@@ -43,7 +43,10 @@ export class FleetBroker implements FleetBus {
   readonly #aedes: Aedes
   readonly #server: Server
   readonly #options: FleetBrokerOptions
-  readonly #admissions = new Map<Duplex, Admission>()
+  /** Of connections that are open. */
+  readonly #open = new Map<Duplex, Admission>()
+  /** Of those that have just ended too: their last will is still to be judged. */
+  readonly #admissions = new WeakMap<Duplex, Admission>()
   /** Connected agents; the client is the last that came under the name. */
   readonly #agents = new Map<string, Client>()
   #cancelSweep: () => void = () => {}
@@ -143,7 +146,7 @@ export class FleetBroker implements FleetBus {
   }
 
   get connections(): number {
-    return this.#admissions.size
+    return this.#open.size
   }
 
   admissionOf(client: Client): Admission | undefined {
@@ -162,7 +165,8 @@ export class FleetBroker implements FleetBus {
       if (!certificate) throw new Refused('foreign')
       const admission = registry.admit(certificate)
       this.#admissions.set(stream, admission)
-      stream.once('close', () => this.#admissions.delete(stream))
+      this.#open.set(stream, admission)
+      stream.once('close', () => this.#open.delete(stream))
       const payloadBytes = admission.who.role === 'agent' ? maxReportBytes : maxEnvelopeBytes
       guardPackets(stream, payloadBytes + overheadBytes)
       this.#aedes.handle(stream)
@@ -193,14 +197,14 @@ export class FleetBroker implements FleetBus {
   }
 
   drop(commonName: string): void {
-    for (const [stream, admission] of this.#admissions)
+    for (const [stream, admission] of this.#open)
       if (admission.commonName === commonName) stream.destroy()
   }
 
   #sweepLater(): void {
     this.#cancelSweep = this.#options.clock.timer(sweepEveryMs, () => {
       const nowMs = this.#options.clock.wallMs()
-      for (const [stream, admission] of this.#admissions)
+      for (const [stream, admission] of this.#open)
         if (admission.notAfterMs <= nowMs || this.#options.registry.standing(admission))
           stream.destroy()
       this.#sweepLater()
@@ -216,7 +220,7 @@ export class FleetBroker implements FleetBus {
     this.#cancelSweep()
     const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()))
     await new Promise<void>((resolve) => this.#aedes.close(resolve))
-    for (const stream of this.#admissions.keys()) stream.destroy()
+    for (const stream of this.#open.keys()) stream.destroy()
     await closed
   }
 }

@@ -1,0 +1,299 @@
+import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
+import { createHash, generateKeyPairSync } from 'node:crypto'
+import { readdir, readFile, stat, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { enrol, renew } from '../../agent/enrol/enrol.ts'
+import { identityFolder, readIdentity } from '../../agent/enrol/identity.ts'
+import { certificateRequest } from '../../agent/enrol/request.ts'
+import { openHttpLink } from '../../agent/uplink/http.ts'
+import { initFleet, readCollectorFiles } from '../../collector/fleet/files.ts'
+import { parseInvitation } from '../../shared/fleet/invitation.ts'
+import { TestAgent } from '../support/batches.ts'
+import { makeCertificates } from '../support/certificates.ts'
+import { type Gateway, TestFleet } from '../support/fleet.ts'
+import { needs } from '../support/needs.ts'
+import { temporaryDirectory } from '../support/temporary.ts'
+
+/** Sends one batch as a gateway's agent does. */
+async function sendBatch(
+  fleet: TestFleet,
+  gateway: Gateway,
+  agent = new TestAgent({ name: gateway.name }),
+) {
+  const link = openHttpLink({ url: fleet.url, identity: identityFolder(gateway.data) })
+  try {
+    const answer = await link.post(
+      {
+        path: '/v1/batches',
+        headers: { 'content-type': 'application/cbor', 'content-encoding': 'gzip' },
+        body: agent.readings(3).body('gzip'),
+        timeoutMs: 5_000,
+      },
+      AbortSignal.timeout(10_000),
+    )
+    return { status: answer.status, ...JSON.parse(Buffer.from(answer.body).toString()) }
+  } finally {
+    await link.close()
+  }
+}
+
+test('a fleet’s private keys are its owner’s only, and a second fleet does not overwrite it', async (t) => {
+  const folder = join(await temporaryDirectory(t), 'fleet')
+  const make = () =>
+    initFleet({ folder, url: 'https://c.example:7443', hosts: [], manager: 'a', nowMs: Date.now() })
+  await make()
+  const modes = new Map<string, string>()
+  for (const entry of await readdir(folder, { recursive: true })) {
+    const { mode } = await stat(join(folder, entry))
+    modes.set(entry, (mode & 0o777).toString(8))
+  }
+  for (const key of [
+    'collector/ca-key.pem',
+    'collector/server-key.pem',
+    'manager/key.pem',
+    'manager/config-key.pem',
+  ])
+    assert.equal(modes.get(key), '600', key)
+  assert.equal(modes.get('collector'), '700')
+  const before = await readFile(join(folder, 'collector/ca-key.pem'))
+  await assert.rejects(make(), { name: 'UserError', message: /there already/ })
+  assert.deepEqual(await readFile(join(folder, 'collector/ca-key.pem')), before)
+})
+
+test('openssl agrees with our certificate requests, and with what an authority of one’s own signs', async (t) => {
+  const openssl = needs(t, 'openssl')
+  const certificates = await makeCertificates(t)
+  if (!openssl || !certificates) return
+  const folder = await temporaryDirectory(t)
+  const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
+  const request = certificateRequest(privateKey, 'gw-001')
+  await writeFile(join(folder, 'request.pem'), request)
+  const run = (...args: string[]) => execFileSync(openssl, args, { cwd: folder, encoding: 'utf8' })
+  assert.match(run('req', '-in', 'request.pem', '-noout', '-verify', '-subject'), /CN = ?gw-001/)
+
+  const [certificate, key] = await Promise.all(
+    [certificates.ca, certificates.ca.replace('ca.pem', 'ca.key')].map((file) =>
+      readFile(file, 'utf8'),
+    ),
+  )
+  await initFleet({
+    folder: join(folder, 'fleet'),
+    url: 'https://c.example:7443',
+    hosts: [],
+    manager: 'alice',
+    existing: { certificate: certificate!, key: key! },
+    nowMs: Date.now(),
+  })
+  const { authority } = await readCollectorFiles(join(folder, 'fleet'), Date.now())
+  const { serial } = await authority.make({
+    commonName: 'x',
+    lifetimeMs: 60_000,
+    nowMs: Date.now(),
+  })
+  const list = await authority.revocationList([{ serial, atMs: Date.now() }], Date.now(), 60_000)
+  await writeFile(join(folder, 'crl.pem'), list)
+  const ca = join(folder, 'fleet/ca.pem')
+  assert.match(
+    run(
+      'verify',
+      '-CAfile',
+      ca,
+      join(folder, 'fleet/collector/server.pem'),
+      join(folder, 'fleet/manager/certificate.pem'),
+    ),
+    /OK\n.*OK/,
+  )
+  assert.match(
+    run('crl', '-in', 'crl.pem', '-CAfile', ca, '-noout', '-text'),
+    new RegExp(`Serial Number: 0?${serial}`, 'i'),
+  )
+})
+
+test('a gateway enrols once, sends under its own name only, and reads nothing', async (t) => {
+  const fleet = await TestFleet.start(t)
+  const gateway = await fleet.enrol('gw-001', { group: 'boilers' })
+  const { mode } = await stat(join(identityFolder(gateway.data), 'key.pem'))
+  assert.equal((mode & 0o777).toString(8), '600')
+  assert.equal((await sendBatch(fleet, gateway)).code, 'accepted')
+
+  const other = await sendBatch(fleet, gateway, new TestAgent({ name: 'gw-002' }))
+  assert.equal(other.status, 403)
+  assert.equal(other.code, 'agent')
+  const { records } = (await fleet.collector.log.statistics()).readings
+  assert.equal(records, 3)
+})
+
+test('without a certificate, or with one of another authority, nobody gets in', async (t) => {
+  const fleet = await TestFleet.start(t)
+  const stranger = await TestFleet.start(t)
+  const gateway = await stranger.enrol('gw-001')
+  await fleet.enrol('gw-001')
+  // The stranger's certificate bears the right name; only the authority is another.
+  const foreign = { ...gateway, data: gateway.data }
+  const link = openHttpLink({
+    url: fleet.url,
+    identity: identityFolder(foreign.data),
+    ca: join(fleet.folder, 'fleet/ca.pem'),
+  })
+  t.after(() => link.close())
+  const body = new TestAgent().readings(1).body('gzip')
+  const headers = { 'content-type': 'application/cbor', 'content-encoding': 'gzip' }
+  const { status } = await link.post(
+    { path: '/v1/batches', headers, body, timeoutMs: 5_000 },
+    AbortSignal.timeout(9_000),
+  )
+  assert.equal(status, 401)
+  const bare = openHttpLink({ url: fleet.url, ca: join(fleet.folder, 'fleet/ca.pem') })
+  t.after(() => bare.close())
+  for (const path of ['/v1/batches', '/v1/streams', '/v1/fleet/agents', '/metrics']) {
+    const answer = await bare.post(
+      { path, headers, body, timeoutMs: 5_000 },
+      AbortSignal.timeout(9_000),
+    )
+    assert.equal(answer.status, 401, path)
+  }
+  assert.equal((await fleet.collector.log.statistics()).readings.records, 0)
+})
+
+test('a token works once: not for another gateway, not late, not where it is not from, and all of it is audited', async (t) => {
+  const fleet = await TestFleet.start(t)
+  const data = await temporaryDirectory(t)
+  const token = await fleet.invite('gw-001')
+  const to = (folder: string, given = token, url = fleet.url) =>
+    enrol({ url, token: given, folder: join(data, folder) })
+  await to('first')
+  await assert.rejects(to('second'), /unknown, or was used/)
+  await assert.rejects(to('first'), /unknown, or was used/, 'a replay of the same gateway')
+
+  const late = await fleet.invite('gw-002', {}, 1_000)
+  const { hash } = JSON.parse((await fleet.journal()).trim().split('\n').at(-1)!).fact
+  assert.equal(hash, createHash('sha256').update(parseInvitation(late)!.secret).digest('hex'))
+  while (
+    Date.now() <
+    Date.parse(JSON.parse((await fleet.journal()).trim().split('\n').at(-1)!).at) + 1_100
+  )
+    await new Promise((resolve) => setImmediate(resolve))
+  await assert.rejects(to('late', late), /expired/)
+
+  const stranger = await TestFleet.start(t)
+  const foreign = await stranger.invite('gw-001')
+  await assert.rejects(to('foreign', foreign), /not the collector that the token is from/)
+
+  const refused = (await fleet.journal())
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line).fact)
+    .filter(({ act }) => act === 'refuse')
+    .map(({ why }) => why)
+  assert.deepEqual(refused, ['token', 'token', 'token_expired'])
+  assert.ok(!(await fleet.journal()).includes(token.split('.')[1]!), 'no token at rest')
+})
+
+test('of two gateways that race for one token exactly one gets in', async (t) => {
+  const fleet = await TestFleet.start(t)
+  const data = await temporaryDirectory(t)
+  const token = await fleet.invite('gw-001')
+  const tries = await Promise.allSettled(
+    ['a', 'b', 'c', 'd'].map((name) => enrol({ url: fleet.url, token, folder: join(data, name) })),
+  )
+  assert.equal(tries.filter(({ status }) => status === 'fulfilled').length, 1)
+})
+
+test('a gateway whose first answer was lost gets in with the same key', async (t) => {
+  const fleet = await TestFleet.start(t)
+  const token = await fleet.invite('gw-001')
+  const folder = join(await temporaryDirectory(t), 'identity')
+  const secret = Buffer.from(parseInvitation(token)!.secret).toString('base64url')
+  const { gatewayKey } = await import('../../agent/enrol/identity.ts')
+  const request = certificateRequest(await gatewayKey(folder), 'gw-001')
+  const { Agent, request: ask } = await import('undici')
+  const dispatcher = new Agent({ connect: { ca: fleet.files.ca } })
+  t.after(() => dispatcher.destroy())
+  const lost = await ask(`${fleet.url}/v1/fleet/enrol`, {
+    method: 'POST',
+    body: JSON.stringify({ token: secret, request }),
+    dispatcher,
+  })
+  assert.equal(lost.statusCode, 200)
+  await lost.body.dump()
+  assert.equal(await enrol({ url: fleet.url, token, folder }), 'gw-001')
+})
+
+test('a certificate is renewed with overlap, for the same key, and an open link goes over to it', async (t) => {
+  const fleet = await TestFleet.start(t, 'certificates: 1m')
+  const gateway = await fleet.enrol('gw-001')
+  const folder = identityFolder(gateway.data)
+  const before = (await readIdentity(folder))!.certificate
+  await assert.rejects(renew(fleet.url, undefined, folder, 'gw-001'), /still new/)
+  const agent = new TestAgent({ name: 'gw-001' })
+  const link = openHttpLink({ url: fleet.url, identity: folder })
+  t.after(() => link.close())
+  const post = () =>
+    link.post(
+      {
+        path: '/v1/batches',
+        headers: { 'content-type': 'application/cbor', 'content-encoding': 'gzip' },
+        body: agent.readings(2).body('gzip'),
+        timeoutMs: 5_000,
+      },
+      AbortSignal.timeout(9_000),
+    )
+  assert.equal((await post()).status, 200)
+  t.mock.timers.enable({ apis: ['Date'], now: Date.now() + 30_000 })
+  await renew(fleet.url, undefined, folder, 'gw-001')
+  const after = (await readIdentity(folder))!.certificate
+  assert.notEqual(after.serialNumber, before.serialNumber)
+  assert.deepEqual(
+    after.publicKey.export({ type: 'spki', format: 'der' }),
+    before.publicKey.export({ type: 'spki', format: 'der' }),
+  )
+  assert.equal((await post()).status, 200)
+  // The old one still counts until it ends: a gateway that was cut off in the middle is not lost.
+  assert.equal((await sendBatch(fleet, gateway)).status, 200)
+})
+
+test('a revoked gateway is refused at once, on the connection that it has open too', async (t) => {
+  const fleet = await TestFleet.start(t)
+  const gateway = await fleet.enrol('gw-001')
+  const agent = new TestAgent({ name: 'gw-001' })
+  const link = openHttpLink({ url: fleet.url, identity: identityFolder(gateway.data) })
+  t.after(() => link.close())
+  const post = () =>
+    link.post(
+      {
+        path: '/v1/batches',
+        headers: { 'content-type': 'application/cbor', 'content-encoding': 'gzip' },
+        body: agent.readings(2).body('gzip'),
+        timeoutMs: 5_000,
+      },
+      AbortSignal.timeout(9_000),
+    )
+  assert.equal((await post()).status, 200)
+  await fleet.client.revoke('gw-001')
+  // The open connection was ended; the next one is refused.
+  const status = await post().then(
+    (answer) => answer.status,
+    () => 0,
+  )
+  assert.notEqual(status, 200)
+  assert.equal((await post()).status, 403)
+  await assert.rejects(
+    renew(fleet.url, undefined, identityFolder(gateway.data), 'gw-001'),
+    /revoked/,
+  )
+
+  await fleet.down()
+  await fleet.up()
+  assert.equal(
+    (await sendBatch(fleet, gateway)).status,
+    403,
+    'after a restart of the collector too',
+  )
+
+  // Invited anew it gets in with a new certificate, and the old one stays out.
+  const again = await fleet.enrol('gw-001')
+  assert.equal((await sendBatch(fleet, again)).status, 200)
+  assert.equal((await sendBatch(fleet, gateway)).status, 403)
+})
