@@ -74,7 +74,7 @@ export function loadAgentSections(
 }
 
 /** What will run, but hardly as it was meant. */
-export function agentWarnings({ source, decode }: AgentConfig): Problem[] {
+export function agentWarnings({ source, decode, metrics }: AgentConfig): Problem[] {
   const warnings: Problem[] = []
   const filters = decode.map(({ topic }) => topicFilter(topic))
   // A shared subscription, `$share/<group>/<filter>`, delivers topics of the filter in it.
@@ -85,6 +85,19 @@ export function agentWarnings({ source, decode }: AgentConfig): Problem[] {
         path: `source.topics.${index}`,
         message: 'no decode rule takes such topics: all of it would go into quarantine',
       })
+  for (const [index, topic] of topics.entries()) {
+    const first = topics.findIndex((other) => filtersMeet(other, topic))
+    if (first < index)
+      warnings.push({
+        path: `source.topics.${index}`,
+        message: `overlaps source.topics.${first}: a broker may deliver twice what both take`,
+      })
+  }
+  if (metrics && !/^(127\.|localhost$|::1$)/.test(metrics.host))
+    warnings.push({
+      path: 'metrics.host',
+      message: `whoever reaches ${metrics.host} can read the figures: nobody is asked who he is`,
+    })
   for (const [index, filter] of filters.entries()) {
     const path = `decode.${index}.topic`
     const first = filters.indexOf(filter)

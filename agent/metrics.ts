@@ -136,6 +136,11 @@ function fill(registry: Registry, agent: Agent): void {
     () => agent.status?.uplink.refused,
   )
   counter(
+    'uplink_wire_bytes_total',
+    'Bytes of request bodies sent, answered or not.',
+    () => agent.status?.uplink.wireBytes,
+  )
+  counter(
     'store_reopened_total',
     'Times that the store failed and was opened again.',
     () => agent.status?.reopened,
@@ -147,6 +152,18 @@ function fill(registry: Registry, agent: Agent): void {
     registers: [registry],
     collect() {
       for (const lane of lanes) this.set({ lane }, agent.status?.lanes[lane].bytes ?? 0)
+    },
+  })
+  new Gauge({
+    name: 'headgate_agent_outbox_oldest_seconds',
+    help: 'Age of the oldest commit that waits, by the wall clock; 0 when nothing does.',
+    labelNames: ['lane'],
+    registers: [registry],
+    collect() {
+      for (const lane of lanes) {
+        const oldestMs = agent.status?.lanes[lane].oldestMs
+        this.set({ lane }, oldestMs === undefined ? 0 : Math.max(0, Date.now() - oldestMs) / 1000)
+      }
     },
   })
 }

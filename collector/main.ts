@@ -42,12 +42,15 @@ async function run(file: string): Promise<void> {
   const signal = stopSignal()
   if (config.auth.mode === 'open')
     logger.warn('auth is open: every program on this machine may send to this log and read it')
-  await using collector = await Collector.open(config, logger)
-  logger.info({ url: collector.url, data: config.data }, 'listening')
-  using _service = reportToSystemd(logger)
-  await new Promise((resolve) => {
-    if (signal.aborted) resolve(undefined)
-    signal.addEventListener('abort', resolve, { once: true })
-  })
-  logger.info('stopping')
+  {
+    await using collector = await Collector.open(config, logger)
+    logger.info({ url: collector.url, data: config.data }, 'listening')
+    using _service = reportToSystemd(logger)
+    await new Promise((resolve) => {
+      if (signal.aborted) resolve(undefined)
+      signal.addEventListener('abort', resolve, { once: true })
+    })
+    logger.info('stopping')
+  }
+  logger.info('stopped')
 }

@@ -39,9 +39,10 @@ abstract class JsonDecoder implements PayloadDecoder {
     try {
       document = parseExact(utf8.decode(message.payload))
     } catch (cause) {
-      return cause instanceof SyntaxError
-        ? `not JSON: ${oneLine(cause.message)}`
-        : 'not JSON: invalid UTF-8'
+      if (!(cause instanceof SyntaxError)) return 'not JSON: invalid UTF-8'
+      return looksLikeText(message.payload)
+        ? 'not JSON: plain text, which JSON wants in quotes'
+        : `not JSON: ${oneLine(cause.message)}`
     }
     const pointer = this.timePointer
     const given = pointer && isContainer(document) ? follow(pointer, document) : undefined
@@ -79,6 +80,12 @@ abstract class JsonDecoder implements PayloadDecoder {
     output.reading(series, this.instant.timeMs, this.instant.timeNanos, value, this.quality)
     return undefined
   }
+}
+
+/** It begins with a word that is none of JSON's. */
+function looksLikeText(payload: Uint8Array): boolean {
+  const begin = utf8Lenient.decode(payload.subarray(0, 16)).trimStart()
+  return /^\p{L}/u.test(begin) && !/^(?:true|false|null|NaN|Infinity)/.test(begin)
 }
 
 /** One value, at a pointer, or the whole payload where that is a scalar. */
@@ -179,6 +186,7 @@ class AllValues extends JsonDecoder {
 
 // A byte order mark stays in and is no JSON, as RFC 8259 would have it.
 const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
+const utf8Lenient = new TextDecoder()
 
 /** Foreign text within a reason, which is one line for a person: nothing that a terminal would obey. */
 function oneLine(text: string): string {

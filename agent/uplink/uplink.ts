@@ -56,6 +56,8 @@ export interface UplinkStatus {
   lastAnsweredMs: number | undefined
   lastFailure: string | undefined
   batches: number
+  /** Bytes of request bodies, answered or not. */
+  wireBytes: number
   retries: number
   duplicates: number
   holes: number
@@ -98,6 +100,7 @@ export class Uplink {
     lastAnsweredMs: undefined,
     lastFailure: undefined,
     batches: 0,
+    wireBytes: 0,
     retries: 0,
     duplicates: 0,
     holes: 0,
@@ -174,6 +177,7 @@ export class Uplink {
     const { outcome, bytes } = await this.#post(prepared, signal)
     if (signal.aborted) return
     this.#status.batches += 1
+    this.#status.wireBytes += bytes
     this.#wireBytes += bytes
     const answered = outcome.kind !== 'unknown' && outcome.kind !== 'busy'
     // Only an answer that is the collector's own ends the batch; until then it is sent again as it is.

@@ -173,7 +173,8 @@ test('what would run but hardly as meant is a warning', async (t) => {
     `
 agent: a
 data: .
-source: { url: 'mqtt://127.0.0.1', topics: [ 'sensors/#', '$share/g/plant/+', 'lost/+' ] }
+source: { url: 'mqtt://127.0.0.1', topics: [ 'sensors/#', '$share/g/plant/+', 'lost/+', '+/pump' ] }
+metrics: { host: 0.0.0.0, port: 9100 }
 decode:
   - { topic: 'sensors/{device}/{metric}' }
   - { topic: 'plant/+', values: all }
@@ -187,6 +188,8 @@ uplink: { url: 'http://127.0.0.1:7070' }
     warnings.map(({ path, message }) => `${path}: ${message}`),
     [
       'source.topics.2: no decode rule takes such topics: all of it would go into quarantine',
+      'source.topics.3: overlaps source.topics.0: a broker may deliver twice what both take',
+      'metrics.host: whoever reaches 0.0.0.0 can read the figures: nobody is asked who he is',
       'decode.1.topic: readings of all its topics fall into one series: write {device} for a level',
       'decode.2.topic: never used: decode.0 takes the same topics first',
       'decode.3.topic: never used: source.topics asks for no such topics',

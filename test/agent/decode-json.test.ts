@@ -127,6 +127,13 @@ test('what is no JSON is told in one line', () => {
     assert.equal(outcome(Uint8Array.from(bytes)), 'not JSON: invalid UTF-8')
 })
 
+test('plain text is told what it lacks', () => {
+  for (const payload of ['on', ' open\n', 'überlauf'])
+    assert.equal(outcome(payload), 'not JSON: plain text, which JSON wants in quotes')
+  for (const payload of ['nan5', 'NaN', '21,5', 'null5'])
+    assert.match(String(outcome(payload)), /^not JSON: /)
+})
+
 test('values are found by JSON Pointer', () => {
   const payload = '{"a/b":{"~":[10,{"":11}]},"length":12,"0":13,"~1":14}'
   for (const [value, found] of [
