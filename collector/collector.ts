@@ -3,30 +3,28 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import { dirname, join } from 'node:path'
 import { UserError } from '../shared/failure.ts'
 import type { Logger } from '../shared/log.ts'
-import { systemClock, systemRandom } from '../shared/system.ts'
+import { systemClock } from '../shared/system.ts'
 import { type Access, openAccess } from './access.ts'
 import { anybody, forbid } from './auth.ts'
-import { type CollectorConfig, segmentBytes } from './config.ts'
+import type { CollectorConfig } from './config.ts'
 import { type Handler, HttpServer, plainHeaders, readBody, send } from './http.ts'
 import { Ingest, json } from './ingest/ingest.ts'
 import { lockFolder } from './lock.ts'
 import { nodeDisk } from './log/embedded/disk.ts'
-import { EmbeddedLog } from './log/embedded/embedded.ts'
-import { verifyLog } from './log/embedded/verify.ts'
-import { LogFailure } from './log/engine.ts'
+import type { LogEngine } from './log/engine.ts'
 import { Metrics } from './metrics.ts'
+import { type OpenLog, openLog } from './open-log.ts'
 import { openStreams, type StreamService } from './streams.ts'
 
 /** Says in the data folder where the running collector is reached. */
 const addressFile = 'collector.json'
 
 const retryAfterBusyS = 1
-const groupBytes = 8 * 2 ** 20
 
 /** A running collector: ingest → log → fanout, behind one HTTP server. */
 export class Collector implements AsyncDisposable {
   readonly url: string
-  readonly log: EmbeddedLog
+  readonly log: LogEngine
   readonly #server: HttpServer
   readonly #access: Access
   readonly #streams: StreamService
@@ -39,11 +37,11 @@ export class Collector implements AsyncDisposable {
     await makeFolder(config.data)
     const lock = lockFolder(config.data)
     try {
-      const log = await openLog(config, logger)
+      const opened = await openLog(config, logger)
       try {
-        return await Collector.#serve(config, logger, log, lock)
+        return await Collector.#serve(config, logger, opened, lock)
       } catch (error) {
-        await log.close()
+        await opened.log.close()
         throw error
       }
     } catch (error) {
@@ -55,13 +53,13 @@ export class Collector implements AsyncDisposable {
   static async #serve(
     config: CollectorConfig,
     logger: Logger,
-    log: EmbeddedLog,
+    { log, verify }: OpenLog,
     lock: Disposable,
   ): Promise<Collector> {
     const { maxBody, maxInflated } = config.ingest
     const limits = { maxBodyBytes: maxBody, maxInflatedBytes: maxInflated }
     const ingest = new Ingest({ log, clock: systemClock, logger, ...limits })
-    const streams = openStreams(log, logger, (breathe) => verifyLog(nodeDisk(config.data), breathe))
+    const streams = openStreams(log, logger, verify)
     const gate = new Gate(config.ingest)
     const metrics = new Metrics({ log, ingest, gate, streams })
     const access = await openAccess(config, logger)
@@ -112,7 +110,7 @@ export class Collector implements AsyncDisposable {
 
   private constructor(
     config: CollectorConfig,
-    log: EmbeddedLog,
+    log: LogEngine,
     server: HttpServer,
     access: Access,
     streams: StreamService,
@@ -163,34 +161,6 @@ async function makeFolder(folder: string): Promise<void> {
           ? 'a file is in the way: set data to a folder'
           : `cannot make it: ${code}`
     throw new UserError(`${folder}: ${why}`, { cause })
-  }
-}
-
-async function openLog(config: CollectorConfig, logger: Logger): Promise<EmbeddedLog> {
-  const { retention } = config.log
-  try {
-    return await EmbeddedLog.open({
-      disk: nodeDisk(config.data),
-      clock: systemClock,
-      random: systemRandom,
-      logger,
-      partitions: config.log.partitions,
-      segmentBytes: segmentBytes(config.log),
-      groupBytes,
-      retention: { bytes: retention.bytes, ageMs: retention.age },
-    })
-  } catch (cause) {
-    if (cause instanceof LogFailure && cause.code === 'LOG_NEWER')
-      throw new UserError(`${config.data}: ${cause.message}: run that version`, { cause })
-    const { code } = cause as NodeJS.ErrnoException
-    const why: Record<string, string> = {
-      EACCES: 'no permission to read and write the log: change its owner, or set data',
-      ENOSPC: 'the disk is full: free some space, or set data',
-      EROFS: 'the disk is read-only: set data',
-    }
-    const text = why[code ?? '']
-    if (text) throw new UserError(`${config.data}: ${text}`, { cause })
-    throw cause
   }
 }
 

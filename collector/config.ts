@@ -26,10 +26,33 @@ const ingestSchema = z
   })
   .prefault({})
 
+const natsSchema = z.strictObject({
+  /** Some servers of the cluster; the others are learned from them. */
+  servers: z
+    .array(z.string().regex(/^(nats|tls):\/\/[^\s/]+$/, 'expected nats://host:port'))
+    .min(1),
+  /** Streams are `<name>-0`, …: one cluster may keep several logs. */
+  name: z
+    .string()
+    .regex(/^[A-Za-z0-9_-]{1,64}$/, 'expected letters, digits, - and _')
+    .default('headgate'),
+  /** Servers that have each batch on disk; an answer waits for a majority of them. */
+  replicas: z.int().min(1).max(5).default(3),
+  /** File with a user's JWT and seed. */
+  credentials: filePath().optional(),
+  /** PEM file of the authority that the servers' certificates are from. */
+  ca: filePath().optional(),
+})
+
 const logSchema = z
   .strictObject({
-    engine: z.literal('embedded').default('embedded'),
-    /** Agents are spread over so many, each with a writer of its own; those there are always stay. */
+    engine: z.enum(['embedded', 'nats']).default('embedded'),
+    /** Goes with engine nats. */
+    nats: natsSchema.optional(),
+    /**
+     * Agents are spread over so many, each with a writer of its own. The embedded log may be given more
+     * at any start, and keeps those that it has; with nats the number is for good.
+     */
     partitions: z.int().min(1).max(256).default(1),
     /** The log is kept in files of this size, which retention removes whole. */
     segment: size({ min: '64KiB', max: '4GiB' }).prefault('64MiB'),
@@ -96,6 +119,11 @@ const collectorSchema = z
     const { fleet, http } = config
     const complain = (path: string[], message: string) =>
       context.addIssue({ code: 'custom', path, message })
+    const { engine, nats } = config.log
+    if (engine === 'nats' && !nats)
+      complain(['log', 'nats'], 'missing: engine nats needs { servers: [nats://…] }')
+    if (engine !== 'nats' && nats)
+      complain(['log', 'nats'], `goes with engine nats, not with ${engine}`)
     const mode = authMode(config)
     if (!mode)
       return complain(

@@ -6,7 +6,7 @@ import { UserError } from '../shared/failure.ts'
 
 const launcher = new URL('../headgate.mjs', import.meta.url).pathname
 
-/** A part of `up`: one `headgate` command in a process of its own, with its log in a file. */
+/** A part of `up`: a `headgate` command, or another program, in a process of its own, with its log in a file. */
 export class Child implements AsyncDisposable {
   readonly name: string
   readonly logFile: string
@@ -16,27 +16,33 @@ export class Child implements AsyncDisposable {
   onRestart: (() => void) | undefined
   readonly #args: readonly string[]
   readonly #restart: boolean
+  readonly #program: string | undefined
   #process: ChildProcessByStdio<Writable, Readable, Readable>
   #output = ''
   #stopping = false
 
-  /** @param options.restart start it again when a signal ended it, as an init system would */
+  /**
+   * @param options.restart start it again when a signal ended it, as an init system would
+   * @param options.program in place of `headgate`
+   */
   constructor(
     name: string,
     args: readonly string[],
     logFile: string,
-    options: { restart?: boolean } = {},
+    options: { restart?: boolean; program?: string } = {},
   ) {
     this.name = name
     this.logFile = logFile
     this.#args = args
     this.#restart = options.restart ?? false
+    this.#program = options.program
     this.#process = this.#spawn()
     this.ended = this.#watch()
   }
 
   #spawn(): ChildProcessByStdio<Writable, Readable, Readable> {
-    const child = spawn(process.execPath, [launcher, ...this.#args], {
+    const own = this.#program === undefined ? [launcher] : []
+    const child = spawn(this.#program ?? process.execPath, [...own, ...this.#args], {
       stdio: ['pipe', 'pipe', 'pipe'],
       // In a group of its own: Ctrl-C reaches `up` alone, which stops its parts in order.
       detached: true,

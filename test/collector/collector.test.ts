@@ -59,6 +59,19 @@ test('a configuration that must not run is refused with every problem', async (t
     'log.retention.bytes',
   ])
 
+  const nats = (log: string) => problemsOf(`data: x\nauth: { mode: open }\nlog: ${log}`)
+  for (const [log, path] of [
+    ['{ engine: nats }', 'log.nats'],
+    ['{ nats: { servers: [nats://a] } }', 'log.nats'],
+    ['{ engine: nats, nats: { servers: [http://a] } }', 'log.nats.servers.0'],
+    ['{ engine: kafkaesque }', 'log.engine'],
+  ] as const)
+    assert.deepEqual(
+      (await nats(log)).map((problem) => problem.path),
+      [path],
+    )
+  assert.deepEqual(await nats('{ engine: nats, nats: { servers: [nats://a, tls://b:4222] } }'), [])
+
   const silent = await problemsOf('data: x')
   assert.deepEqual(
     silent.map(({ path }) => path),

@@ -104,6 +104,11 @@ function feedsText(feeds: Record<Stream, Feed>): string {
     .join(' ')
 }
 
+/** It is neither a mark nor a row of what is held. */
+export function hasBatch(message: Message): boolean {
+  return message.header(name.sequences) !== undefined
+}
+
 /** @throws LogFailure LOG_REFUSED when the message is none of ours */
 export function readBatch(message: Message, partition: number): StoredBatch {
   const text = (header: string) => message.header(header) ?? ''

@@ -1,6 +1,7 @@
 import type { Logger } from '../../../shared/log.ts'
 import type { Clock, Random } from '../../../shared/ports.ts'
 import type { Lane as LaneName } from '../../../shared/reading.ts'
+import type { VerifyReport } from '../audit.ts'
 import {
   type AppendAnswer,
   type Entry,
@@ -17,6 +18,7 @@ import { readPartition } from './reader.ts'
 import { type Retention, retain } from './retention.ts'
 import { PartitionStatistics, sumOf } from './statistics.ts'
 import { Subjects } from './subject.ts'
+import { verifyStreams } from './verify.ts'
 
 export interface NatsOptions extends LinkOptions {
   clock: Clock
@@ -111,6 +113,12 @@ export class NatsLog implements LogEngine {
   async statistics(partition?: number): Promise<Statistics> {
     const wanted = partition === undefined ? this.#statistics : [this.#statistics[partition]!]
     return sumOf(await Promise.all(wanted.map((each) => each.get())))
+  }
+
+  /** @param breathe called between batches, so that a process with other work gets to it */
+  verify(breathe: () => Promise<void>): Promise<VerifyReport> {
+    const all = Array.from({ length: this.partitions }, (_, at) => this.#subjects.stream(at))
+    return verifyStreams(this.#link, all, breathe)
   }
 
   async retain(): Promise<void> {
