@@ -1,7 +1,7 @@
-import { mkdtemp, readFile, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, readFile, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
-import { join, resolve } from 'node:path'
-import type { Command } from 'commander'
+import { basename, join, resolve } from 'node:path'
+import { type Command, Option } from 'commander'
 import { request } from 'undici'
 import { stringify } from 'yaml'
 import { sleep } from '../shared/clock.ts'
@@ -9,12 +9,12 @@ import { integerOption, repeated, stopSignal } from '../shared/command.ts'
 import { readYaml } from '../shared/config.ts'
 import { ask } from '../shared/control.ts'
 import { UserError } from '../shared/failure.ts'
-import { makeFolder } from '../shared/folder.ts'
 import { imbalance, type Ledger, ledgerWords } from '../shared/ledger.ts'
 import { systemClock } from '../shared/system.ts'
 import { Trace } from '../shared/trace.ts'
 import { Child } from './child.ts'
 import { CuttableLink } from './cuttable-link.ts'
+import { configureNatsServer, findNatsServer, listens } from './nats-server.ts'
 import type { SimReport } from './sim-command.ts'
 import { parseSpeed } from './sim-options.ts'
 
@@ -24,6 +24,8 @@ interface Options {
   untilDone?: boolean
   outage?: number
   data?: string
+  engine: string
+  nats?: string[]
   config?: string
   json?: boolean
 }
@@ -67,6 +69,16 @@ export function registerUp(command: Command): void {
       integerOption('--outage', 1),
     )
     .option('--data <dir>', 'keep the data here; default: a fresh temporary folder')
+    .addOption(
+      new Option('--engine <name>', 'where the collector keeps the log')
+        .choices(['embedded', 'nats'])
+        .default('embedded'),
+    )
+    .option(
+      '--nats <url...>',
+      'NATS servers for --engine nats; default: starts the nats-server on PATH',
+      repeated,
+    )
     .option('--config <agent.yaml>', "take the agent's filter and decode sections from here")
     .option('--json', 'print the result as one JSON document')
     .addHelpText(
@@ -90,7 +102,7 @@ async function run(options: Options): Promise<void> {
   for (const file of options.trace ?? []) await Trace.open(file) // Says what is wrong with it.
   const sections = await agentSections(options.config)
   const data = resolve(options.data ?? (await mkdtemp(join(tmpdir(), 'headgate-up-'))))
-  await makeDataFolder(data)
+  await makeFolder(data)
   say(`data in ${data}`)
   const plant = await Plant.start(options, data, sections, signal)
   let report: UpReport
@@ -141,9 +153,10 @@ class Plant {
   async #start(sections: AgentSections, signal: AbortSignal): Promise<void> {
     const broker = this.#spawn('broker', ['broker', '--port', '0', '--json'])
     const collectorData = join(this.#data, 'collector')
-    await makeDataFolder(collectorData)
+    await makeFolder(collectorData)
     const collectorConfig = join(this.#data, 'collector.yaml')
-    await writeCollectorConfig(collectorConfig, 0)
+    const log = await this.#engine(signal)
+    await writeCollectorConfig(collectorConfig, 0, log)
     const collector = this.#spawn('collector', ['collector', 'run', '--config', collectorConfig], {
       restart: true,
     })
@@ -155,7 +168,7 @@ class Plant {
     )
     const { hostname, port } = new URL(this.#collectorUrl)
     // Should it be killed it comes back under the same address.
-    await writeCollectorConfig(collectorConfig, Number(port))
+    await writeCollectorConfig(collectorConfig, Number(port), log)
     this.#link = await CuttableLink.open({ host: hostname, port: Number(port) })
 
     const agentConfig = join(this.#data, 'agent.yaml')
@@ -189,7 +202,33 @@ class Plant {
     this.#devices = this.#spawn('devices', [...play, ...source])
   }
 
-  #spawn(name: string, args: string[], options: { restart?: boolean } = {}): Child {
+  /** The collector's section `log`, once the engine can be reached. */
+  async #engine(signal: AbortSignal): Promise<object> {
+    const { engine, nats } = this.#options
+    if (engine !== 'nats') {
+      if (nats) throw new UserError('--nats goes with --engine nats', { exitCode: 2 })
+      return { engine }
+    }
+    let servers = nats
+    if (!servers) {
+      const program = findNatsServer()
+      const { file, url, port } = await configureNatsServer(join(this.#data, 'nats'))
+      const server = this.#spawn('nats', ['-c', file], { restart: true, program })
+      await Promise.race([listens(port, signal), server.failed()])
+      servers = [url]
+    }
+    // A log of this folder's own, in a cluster that may have others.
+    const name = basename(this.#data)
+      .replace(/[^A-Za-z0-9_-]/g, '_')
+      .slice(-64)
+    return { engine, nats: { servers, name, replicas: Math.min(3, servers.length) } }
+  }
+
+  #spawn(
+    name: string,
+    args: string[],
+    options: { restart?: boolean; program?: string } = {},
+  ): Child {
     const child = new Child(name, args, join(this.#data, `${name}.log`), options)
     child.onRestart = () => say(`${name} was killed: started again as process ${child.pid}`)
     this.#children.push(child)
@@ -379,9 +418,9 @@ class Plant {
 }
 
 /** @param port 0 takes any free one */
-function writeCollectorConfig(file: string, port: number): Promise<void> {
+function writeCollectorConfig(file: string, port: number, log: object): Promise<void> {
   const http = { host: '127.0.0.1', port }
-  const config = { data: './collector', http, auth: { mode: 'open' }, log: { engine: 'embedded' } }
+  const config = { data: './collector', http, auth: { mode: 'open' }, log }
   return writeFile(file, stringify(config))
 }
 
@@ -405,9 +444,9 @@ function checkedSpeed(text: string): string {
   return text
 }
 
-async function makeDataFolder(path: string): Promise<void> {
+async function makeFolder(path: string): Promise<void> {
   try {
-    await makeFolder(path)
+    await mkdir(path, { recursive: true })
   } catch (cause) {
     throw new UserError(
       `${path}: cannot make the folder (${(cause as NodeJS.ErrnoException).code}): choose another --data`,
