@@ -240,7 +240,21 @@ export class Outbox implements StateReader, AsyncDisposable {
       if (!tail) changes.push(...(await clearTail(store)))
       if (changes.length > 0) await outbox.#write(changes, true)
     })
+    for (const ordinal of outbox.#halfRenumbered()) await outbox.renumber(ordinal)
     return outbox
+  }
+
+  /** Incarnations that have something left behind where their heirs say that they end. */
+  #halfRenumbered(): number[] {
+    return [...this.#incarnations.values()].flatMap(({ predecessor }) => {
+      if (!predecessor) return []
+      const { ordinal, last } = predecessor
+      const numbered = laneOf(this.#numbered, ordinal)
+      const delivered = laneOf(this.#delivered, ordinal)
+      const isLeft = (lane: Lane) =>
+        numbered[lane].sequence > Math.max(last[lane], delivered[lane].sequence)
+      return lanes.some(isLeft) ? [ordinal] : []
+    })
   }
 
   /** Takes other bounds over; what is stored stays, and gives way with the next commit where it has to. */
@@ -617,6 +631,11 @@ export class Outbox implements StateReader, AsyncDisposable {
             [
               { key: key.slice(), value: undefined },
               { key: movedKey, value: encodeEntry(movedKey, moved) },
+              // No hole is left behind.
+              putPosition(positionKey(ordinal, lane), {
+                sequence: place.first + entry.count - 1,
+                chain: entry.after,
+              }),
             ],
             true,
           )

@@ -363,6 +363,8 @@ export class Oracle {
     for (const { number, point, contents, acknowledged } of this.#broker.record) {
       if (!point || !acknowledged || counts.has(contents[0]!)) continue
       if (rolledBackPoints.some(([from, to]) => from <= number && number < to)) continue
+      // It was not left out, but numbered, and lost as far as that is excused.
+      if (this.#places.get(contents[0]!)?.some((place) => this.#isLost(place))) continue
       if (!reconstruction.explains(point))
         this.fail('P10', `${contents[0]} is left out, and nothing stands in for it`)
     }
@@ -396,9 +398,13 @@ export class Oracle {
   /** P3: each device's messages in their order, incarnations in theirs. */
   #checkOrder(batches: readonly Stored[]): void {
     const orderOf = new Map<string, number>()
-    for (const { number, contents } of this.#broker.record)
-      for (const content of contents) if (!orderOf.has(content)) orderOf.set(content, number)
     const seen = new Set<string>()
+    for (const { number, contents, point, repeats } of this.#broker.record)
+      for (const content of contents) {
+        if (!orderOf.has(content)) orderOf.set(content, number)
+        // It may have been left out the first time.
+        if (point && repeats > 0) seen.add(content)
+      }
     const lastOf = new Map<string, number>()
     const closed = new Set<string>()
     for (const { batch, items } of batches) {
