@@ -1,10 +1,12 @@
 import assert from 'node:assert/strict'
+import { once } from 'node:events'
 import { globSync, readFileSync } from 'node:fs'
 import { copyFile, mkdir } from 'node:fs/promises'
 import { createServer } from 'node:https'
+import type { AddressInfo } from 'node:net'
 import { dirname, join } from 'node:path'
 import { type TestContext, test } from 'node:test'
-import { makeCertificates } from '../support/certificates.ts'
+import { type Certificates, makeCertificates } from '../support/certificates.ts'
 import { SmallDisk } from '../support/file-systems.ts'
 import { keepsQueue, Mosquitto } from '../support/mosquitto.ts'
 import { absent, needs } from '../support/needs.ts'
@@ -28,6 +30,22 @@ function mounts(t: TestContext, ...lines: string[]): readonly string[] | undefin
 
 async function gatewayFor(t: TestContext, broker = 'mqtt://127.0.0.1:1', collector = nowhere) {
   return Gateway.make(t, { directory: await temporaryDirectory(t), broker, collector })
+}
+
+/** What a collector's address answers with TLS, and nothing behind it. */
+async function tlsCollector(
+  t: TestContext,
+  { server: { cert, key } }: Certificates,
+  onRequest = () => {},
+): Promise<string> {
+  const files = { cert: readFileSync(cert), key: readFileSync(key) }
+  const server = createServer(files, ({ socket }) => {
+    onRequest()
+    socket.destroy()
+  })
+  await once(server.listen(0, '127.0.0.1'), 'listening')
+  t.after(() => server.close())
+  return `https://127.0.0.1:${(server.address() as AddressInfo).port}`
 }
 
 test('where temporary files may not be run, the agent loads its native part from its data folder', async (t) => {
@@ -100,14 +118,8 @@ test('a collector whose certificate nobody here vouches for is named, and readin
   if (!certificates) return
   const broker = await Mosquitto.start(t)
   if (!broker) return
-  const server = createServer({
-    cert: readFileSync(certificates.server.cert),
-    key: readFileSync(certificates.server.key),
-  })
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
-  t.after(() => server.close())
-  const { port } = server.address() as { port: number }
-  const gateway = await gatewayFor(t, broker.url, `https://127.0.0.1:${port}`)
+  const collector = await tlsCollector(t, certificates)
+  const gateway = await gatewayFor(t, broker.url, collector)
   // Not even the system's authorities are there: the ones in the executable do.
   const through = mounts(t, 'mount -t tmpfs none /etc/ssl')
   if (!through) return
@@ -122,22 +134,10 @@ test('an authority that update-ca-certificates has added is trusted', async (t) 
   const certificates = await makeCertificates(t)
   if (!certificates) return
   const took = Promise.withResolvers<void>()
-  const server = createServer(
-    {
-      cert: readFileSync(certificates.server.cert),
-      key: readFileSync(certificates.server.key),
-    },
-    (request) => {
-      took.resolve()
-      request.socket.destroy()
-    },
-  )
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
-  t.after(() => server.close())
+  const collector = await tlsCollector(t, certificates, took.resolve)
   const broker = await Mosquitto.start(t)
   if (!broker) return
-  const { port } = server.address() as { port: number }
-  const gateway = await gatewayFor(t, broker.url, `https://127.0.0.1:${port}`)
+  const gateway = await gatewayFor(t, broker.url, collector)
   const through = mounts(
     t,
     'mount -t tmpfs none /etc/ssl',
@@ -164,9 +164,43 @@ test('an authority that is missing is named at the start', async (t) => {
   assert.match(agent.stderr, /^headgate-agent: uplink\.ca: .*missing\.pem/m)
 })
 
-test('with the clock at 1970 readings are kept and forwarded', async (t) => {
+/** What makes a program believe that it is 1970; undefined when the test was skipped. */
+function in1970(t: TestContext): Record<string, string> | undefined {
   const [library] = globSync('/usr/lib/*/faketime/libfaketime.so.1')
-  if (!library) return absent(t, 'needs libfaketime: apt-get install faketime')
+  if (!library) {
+    absent(t, 'needs libfaketime: apt-get install faketime')
+    return undefined
+  }
+  return {
+    LD_PRELOAD: library,
+    FAKETIME: '@1970-01-01 00:00:10',
+    FAKETIME_DONT_FAKE_MONOTONIC: '1',
+  }
+}
+
+test('with the clock at 1970 no certificate is valid yet: the clock is named, and readings are kept', async (t) => {
+  const env = in1970(t)
+  const certificates = await makeCertificates(t)
+  if (!env || !certificates) return
+  const broker = await Mosquitto.start(t)
+  if (!broker) return
+  const collector = await tlsCollector(t, certificates)
+  const gateway = await Gateway.make(t, {
+    directory: await temporaryDirectory(t),
+    broker: broker.url,
+    collector,
+    uplink: { ca: certificates.ca },
+  })
+  const agent = await gateway.start({ command: [executable('agent')], env })
+  await gateway.subscribed()
+  await new Sensor(broker.url).publish(10)
+  await agent.said(/not forwarded, kept: .*certificate.*clock/)
+  await gateway.until(({ ledger }) => ledger.buffered === 10, 'the outbox holds them')
+})
+
+test('with the clock at 1970 readings are kept and forwarded', async (t) => {
+  const env = in1970(t)
+  if (!env) return
   const broker = await Mosquitto.start(t)
   if (!broker) return
   const cloud = await Cloud.make(t, { directory: await temporaryDirectory(t) })
@@ -174,11 +208,7 @@ test('with the clock at 1970 readings are kept and forwarded', async (t) => {
   const gateway = await gatewayFor(t, broker.url, cloud.url)
   const agent = await gateway.start({
     command: [executable('agent')],
-    env: {
-      LD_PRELOAD: library,
-      FAKETIME: '@1970-01-01 00:00:10',
-      FAKETIME_DONT_FAKE_MONOTONIC: '1',
-    },
+    env,
   })
   await gateway.subscribed()
   await new Sensor(broker.url).publish(20)
