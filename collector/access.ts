@@ -92,6 +92,7 @@ async function openFleetAccess(
     },
     async stop() {
       api?.stop()
+      fleet.stopListening()
       await broker?.[Symbol.asyncDispose]()
     },
     async [Symbol.asyncDispose]() {

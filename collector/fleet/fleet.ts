@@ -33,6 +33,8 @@ export interface FleetOptions {
 const outcomes: readonly string[] = ['good', 'refused', 'reverted']
 /** What agents said last is saved this often. */
 const saveEveryMs = 30_000
+/** By then every agent has tried to connect again after a restart of the collector. */
+const comeBackMs = 300_000
 const nothing = new Uint8Array(0)
 
 /** A fleet: its members, what each is to run, and what became of it. */
@@ -46,6 +48,8 @@ export class Fleet implements AsyncDisposable {
   readonly #documents: Documents
   #bus: FleetBus | undefined
   #cancelSave: () => void = () => {}
+  #startedMs = 0
+  #deaf = false
   #closing: Promise<void> | undefined
 
   /** @throws UserError when the journal was changed by somebody else */
@@ -96,13 +100,14 @@ export class Fleet implements AsyncDisposable {
       record,
       clock,
       logger,
-      isOnline: (agent) => this.isOnline(agent),
+      isOnline: (agent) => this.#isExpected(agent),
       publish: (agents) => this.#publishDesired(agents),
     })
   }
 
   /** Connects it with a broker, which then gets all that is retained, and begins to drive rollouts. */
   async start(openBus: (handler: BusHandler) => Promise<FleetBus>): Promise<void> {
+    this.#startedMs = this.#options.clock.monotonicMs()
     await this.reports.load(join(this.#options.folder, 'heard.json'))
     this.#bus = await openBus((topic, payload) => this.#heard(topic, payload))
     await this.republish()
@@ -118,6 +123,16 @@ export class Fleet implements AsyncDisposable {
   /** The broker says, or where it does not, the agent's own status. */
   isOnline(agent: string): boolean {
     return this.#bus?.isConnected(agent) ?? this.reports.heard.get(agent)?.status?.online ?? false
+  }
+
+  /**
+   * Whether an agent is there, or was before the collector was started and has not had the time to come
+   * back: a rollout must not take the whole fleet for absent.
+   */
+  #isExpected(agent: string): boolean {
+    if (this.isOnline(agent)) return true
+    const sinceMs = this.#options.clock.monotonicMs() - this.#startedMs
+    return sinceMs < comeBackMs && (this.reports.heard.get(agent)?.status?.online ?? false)
   }
 
   get configKey() {
@@ -270,7 +285,13 @@ export class Fleet implements AsyncDisposable {
     return this.#closing
   }
 
+  /** Hears nobody any more: the last wills of those that are disconnected now would be ours, not theirs. */
+  stopListening(): void {
+    this.#deaf = true
+  }
+
   async #shutDown(): Promise<void> {
+    this.stopListening()
     this.#cancelSave()
     await this.rollouts.stop()
     await this.#bus?.[Symbol.asyncDispose]()
@@ -286,6 +307,7 @@ export class Fleet implements AsyncDisposable {
   }
 
   #heard(topic: string, payload: Uint8Array): void {
+    if (this.#deaf) return
     const { clock, logger } = this.#options
     const news = this.reports.take(topic, payload, clock.wallMs())
     if (!news || news.kind === 'fleet') return

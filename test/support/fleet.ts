@@ -110,7 +110,7 @@ export class TestFleet {
       ...(clientId !== undefined && { clientId }),
       ...(will && { will: { ...will, payload: Buffer.from(will.payload), qos: 1, retain: true } }),
     })
-    cleanUp(this.#t, () => client.endAsync(true))
+    cleanUp(this.#t, () => client.endAsync(true).catch(() => {}))
     await new Promise<void>((resolve, reject) => {
       client.once('connect', () => resolve())
       client.once('error', reject)
