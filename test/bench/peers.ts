@@ -33,9 +33,14 @@ interface Forwarded {
 const window = 1_000
 /** Published while the cloud cannot be reached, and before the kill. */
 const beforeKill = 5_000
-const many = 300_000
-/** Messages that are measured; as many again go before, so that every side is warm. */
-const counts = { headgate: many, single: 4_000, batch: many, bridge: many, nats: many }
+/** Messages that are measured; as many again go before, so that what is compiled on the way is warm. */
+const counts = {
+  headgate: 400_000,
+  single: 6_000,
+  batch: 400_000,
+  bridge: 150_000,
+  nats: 150_000,
+}
 
 const names = [
   ['peers.nodeRedSingleRatio', 'ratio'],
