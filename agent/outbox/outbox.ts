@@ -178,8 +178,6 @@ export class Outbox implements StateReader, AsyncDisposable {
   readonly #pinned: Partial<Record<Lane, { ordinal: number; last: number }>> = {}
   /** Monotonic time since which a lane has had something to send, ms: the wall clock may jump. */
   readonly #waitingSince: Record<Lane, number>
-  /** What was delivered in these is to be offered again. */
-  readonly #doubted = new Set<Lane>()
   readonly #listeners = new Set<() => void>()
   /** Those who wait for room. */
   readonly #waiting = new Set<() => void>()
@@ -241,6 +239,9 @@ export class Outbox implements StateReader, AsyncDisposable {
       if (changes.length > 0) await outbox.#write(changes, true)
     })
     for (const ordinal of outbox.#halfRenumbered()) await outbox.renumber(ordinal)
+    await outbox.#exclusive(async () => {
+      for (const lane of lanes) await outbox.#offerAgain(lane)
+    })
     return outbox
   }
 
@@ -523,6 +524,7 @@ export class Outbox implements StateReader, AsyncDisposable {
       const position = { sequence: where.held, chain: where.chain }
       const totals = copyTotals(this.#totals)
       totals.gaps += count
+      totals.doubted = lanes
       await this.#write(
         [
           ...(revived?.changes ?? []),
@@ -544,10 +546,8 @@ export class Outbox implements StateReader, AsyncDisposable {
       addToStock(this.#stock[cut.lane], entry)
       this.#head[cut.lane] = { ordinal: end.ordinal, first: where.held + 1 }
       this.#unpin(cut.lane)
-      for (const lane of lanes) {
-        this.#doubted.add(lane)
+      for (const lane of lanes)
         await this.#offerAgain(lane, lane === cut.lane ? end.ordinal : undefined)
-      }
       return count
     })
   }
@@ -560,7 +560,9 @@ export class Outbox implements StateReader, AsyncDisposable {
    * @param told incarnation of which it has just said what it holds
    */
   async #offerAgain(lane: Lane, told?: number): Promise<void> {
-    if (this.#pinned[lane] || !this.#doubted.delete(lane)) return
+    if (this.#pinned[lane] || !this.#totals.doubted.includes(lane)) return
+    const totals = copyTotals(this.#totals)
+    totals.doubted = totals.doubted.filter((other) => other !== lane)
     const offers: { ordinal: number; entry: Entry }[] = []
     const changes: StoreChange[] = []
     for (const ordinal of [...this.#incarnations.keys()].sort((a, b) => a - b)) {
@@ -573,15 +575,14 @@ export class Outbox implements StateReader, AsyncDisposable {
       changes.push(putPosition(positionKey(ordinal, lane), startPosition))
       offers.push({ ordinal, entry })
     }
-    const [first] = offers
-    if (!first) return
-    await this.#write([...changes, this.#putTotals(this.#totals, 0)], true)
+    await this.#write([...changes, this.#putTotals(totals, 0)], true)
+    this.#totals = totals
     for (const { ordinal, entry } of offers) {
       laneOf(this.#delivered, ordinal)[lane] = startPosition
       addToStock(this.#stock[lane], entry)
     }
-    if (first.ordinal <= this.#head[lane].ordinal)
-      this.#head[lane] = { ordinal: first.ordinal, first: 1 }
+    const ordinal = offers[0]?.ordinal ?? Infinity
+    if (ordinal <= this.#head[lane].ordinal) this.#head[lane] = { ordinal, first: 1 }
   }
 
   /**

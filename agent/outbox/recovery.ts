@@ -201,7 +201,11 @@ function settleTotals(
   atLeast: boolean,
 ): Totals {
   const found = lanes.reduce((sum, lane) => sum + stock[lane].received, 0)
-  const { inEntries = found, latest: _, ...totals } = stored ?? { ...emptyTotals() }
+  const {
+    inEntries = found,
+    latest: _,
+    ...totals
+  } = { ...emptyTotals(), ...stored } as StoredTotals
   const lost = inEntries - found
   if (!stored) totals.ledger.received += found
   else if (lost > 0) {

@@ -1,4 +1,5 @@
 import { emptyLedger, type Ledger } from '../../shared/ledger.ts'
+import type { Lane } from '../../shared/reading.ts'
 
 /** What the outbox counts and stores with every write. Counts run since the store was made. */
 export interface Totals {
@@ -17,6 +18,8 @@ export interface Totals {
   gaps: number
   /** Bytes of request bodies sent, answered or not, by UTC day and month. */
   wire: { day: string; dayBytes: number; month: string; monthBytes: number }
+  /** Lanes of which what was delivered is to be offered again, since a collector has forgotten something. */
+  doubted: readonly Lane[]
 }
 
 export function emptyTotals(): Totals {
@@ -29,6 +32,7 @@ export function emptyTotals(): Totals {
     quarantineForwarded: 0,
     gaps: 0,
     wire: { day: '', dayBytes: 0, month: '', monthBytes: 0 },
+    doubted: [],
   }
 }
 

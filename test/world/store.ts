@@ -143,11 +143,21 @@ export class SimulatedStore {
     this.#log = []
   }
 
-  /** Flips a byte of a record in the log that others follow; false when there is none. */
+  /**
+   * Flips a byte of a record in the log that others follow which survive; false when there is none. Damage at
+   * the very end is for who looks at the raw log, before LevelDB opens it.
+   */
   flipLog(): boolean {
-    if (this.#log.length < 3) return false
-    this.#log[this.#options.seeded.below(this.#log.length - 2)]!.flipped = true
+    const { length } = this.#surviving()
+    if (length < 3) return false
+    this.#log[this.#options.seeded.below(length - 2)]!.flipped = true
     return true
+  }
+
+  /** The log up to a failed write, if there was one. */
+  #surviving(): LogRecord[] {
+    const failure = this.#log.findIndex((record) => record.behindFailure)
+    return failure < 0 ? this.#log : this.#log.slice(0, failure)
   }
 
   /** Flips a byte of a value in a table; false when there is none. */
@@ -226,11 +236,12 @@ export class SimulatedStore {
   #recover(): void {
     const { seeded, coverage } = this.#options
     const lost = new Set<LogRecord>()
-    for (const [index, { flipped }] of this.#log.entries()) {
+    const surviving = this.#surviving()
+    for (const [index, { flipped }] of surviving.entries()) {
       if (!flipped) continue
-      const following = this.#log.length - 1 - index
+      const following = surviving.length - 1 - index
       const end = index + 1 + seeded.below(Math.max(1, Math.min(8, following)))
-      for (const record of this.#log.slice(index, end)) lost.add(record)
+      for (const record of surviving.slice(index, end)) lost.add(record)
       coverage.hit('store flipped log byte')
     }
     const behind = this.#log.filter((record) => record.behindFailure)
