@@ -3,14 +3,20 @@ import { sleep } from '../shared/clock.ts'
 import type { Ledger } from '../shared/ledger.ts'
 import type { Logger } from '../shared/log.ts'
 import type { Clock, HttpLink, Random, Store } from '../shared/ports.ts'
-import { type Arrival, type Lane, lanes } from '../shared/reading.ts'
+import { type AdmittedReading, type Arrival, type Lane, lanes, Quality } from '../shared/reading.ts'
 import { ClockWatch } from './clock-watch.ts'
 import type { AgentConfig } from './config.ts'
 import { Decoder } from './decode/decode.ts'
-import { createFilter, type Filter, type Judgement, passingFilter } from './filter/filter.ts'
+import {
+  type Admission,
+  createFilter,
+  type Filter,
+  type Judgement,
+  passingFilter,
+} from './filter/filter.ts'
 import { type CommitGroup, Outbox, OutboxFailure } from './outbox/outbox.ts'
 import type { LaneStock } from './outbox/recovery.ts'
-import { Tail } from './outbox/tail.ts'
+import { Tail, type TailQuery } from './outbox/tail.ts'
 import type { Totals } from './outbox/totals.ts'
 import { Marks } from './source/marks.ts'
 import type { MessageGroup } from './source/message.ts'
@@ -65,6 +71,9 @@ const expireEveryS = 60
 /** What detectors learned is saved this often, this much at a time. */
 const checkpointEveryS = 10
 const checkpointBytes = 64 * 1024
+
+/** Readings that are sent once more are committed so many at a time. */
+const resentAtOnce = 1_000
 
 /** With a full disk, room is looked for this often. */
 const diskFullRetryMs = 5_000
@@ -176,6 +185,20 @@ export class Agent {
   async resume(): Promise<void> {
     this.#paused = false
     await this.#turn()
+  }
+
+  /** Raw readings that are kept, as they came; undefined where none are. */
+  tail(query: TailQuery): AsyncIterable<AdmittedReading> | undefined {
+    return this.#pipeline?.tail(query)
+  }
+
+  /**
+   * Sends raw readings that are kept once more, marked `resent`, also those that the filter suppressed.
+   *
+   * @returns how many
+   */
+  async resend(query: TailQuery): Promise<number> {
+    return (await this.#pipeline?.resend(query)) ?? 0
   }
 
   async #turn(failed = () => {}): Promise<void> {
@@ -488,6 +511,31 @@ class Pipeline implements AsyncDisposable {
       raw,
       counts: { received, receivedQos0, suppressed, absorbed, deduplicated, held },
     })
+  }
+
+  tail(query: TailQuery): AsyncIterable<AdmittedReading> | undefined {
+    return this.#outbox.tail?.read(query)
+  }
+
+  async resend(query: TailQuery): Promise<number> {
+    let sent = 0
+    let admitted: Admission[] = []
+    const send = async () => {
+      await this.#outbox.room(this.#stopping ?? AbortSignal.abort())
+      if (this.#stopping?.aborted) return
+      sent += admitted.length
+      await this.#exclusive(() => this.#commit({ ...passingFilter.judge([]), admitted }, nothing))
+      admitted = []
+    }
+    for await (const reading of this.tail(query) ?? []) {
+      const quality = reading.quality | Quality.resent
+      // They were counted when they came.
+      admitted.push({ lane: 'bulk', reading: { ...reading, quality }, derived: true })
+      if (admitted.length >= resentAtOnce) await send()
+      if (this.#stopping?.aborted) break
+    }
+    if (admitted.length > 0) await send()
+    return sent
   }
 
   async flush(): Promise<void> {

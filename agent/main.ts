@@ -16,7 +16,10 @@ import { identityFolder } from './enrol/identity.ts'
 import { keepIdentity } from './enrol/keeper.ts'
 import { registerEnrol } from './enrol-command.ts'
 import { registerFilter } from './filter-try.ts'
+import { CollectorClock } from './fleet/collector-clock.ts'
+import { openFleet, takePart } from './fleet/host.ts'
 import { openMetrics } from './metrics.ts'
+import { OutboxFailure } from './outbox/failure.ts'
 import { openHealed } from './outbox/heal.ts'
 import { registerOutbox } from './outbox-command.ts'
 import { openReserve } from './reserve.ts'
@@ -113,14 +116,26 @@ async function run(file: string): Promise<void> {
   const signal = AbortSignal.any([stopSignal(), failed.signal])
   const data = await makeDataFolder(config)
   const identity = identityFolder(data)
-  const agent = new Agent(config, {
+  const collectorClock = new CollectorClock(systemClock)
+  const membership = { data, local: config, log, collectorClock, restart: () => failed.abort() }
+  // Its lock first: what a fleet's member remembers is this process's alone from then on.
+  let store = await openStore(data, log).catch((error: unknown) => {
+    if (error instanceof OutboxFailure) return undefined // The agent knows how to wait for it.
+    throw error
+  })
+  const fleet = await openFleet(membership)
+  const agent = new Agent(fleet?.config ?? config, {
     clock: systemClock,
     random: systemRandom,
     boot: bootId(),
-    openStore: () => openStore(data, log),
+    async openStore() {
+      const opened = store ?? (await openStore(data, log))
+      store = undefined
+      return opened
+    },
     openReserve: (bytes) => openReserve(join(data, 'reserve'), bytes),
     openDialer,
-    openUplink: (uplink) => openHttpLink({ ...uplink, identity }),
+    openUplink: (uplink) => collectorClock.watch(openHttpLink({ ...uplink, identity })),
     log,
   })
   const running = agent.run(signal)
@@ -135,9 +150,11 @@ async function run(file: string): Promise<void> {
     },
     signal,
   )
+  let takingPart: Promise<void> | undefined
   try {
     // A second agent must not take the first one's socket: wait until the store's lock is ours.
     await Promise.race([running, agent.opened])
+    takingPart = takePart(fleet, membership, agent, signal).finally(() => failed.abort())
     await using _control = await openControl(agent, data)
     await using _metrics = config.metrics && (await openMetrics(agent, config.metrics))
     const { source, uplink } = config
@@ -152,6 +169,7 @@ async function run(file: string): Promise<void> {
     failed.abort()
     await running
     await keeping
+    await takingPart
   }
   log.info('agent has stopped')
 }

@@ -1,0 +1,62 @@
+import { sleep } from '../../shared/clock.ts'
+import { version } from '../../shared/command.ts'
+import type { Logger } from '../../shared/log.ts'
+import { proxyFor } from '../../shared/proxy.ts'
+import { systemClock, systemRandom } from '../../shared/system.ts'
+import type { Agent } from '../agent.ts'
+import type { AgentConfig } from '../config.ts'
+import type { CollectorClock } from './collector-clock.ts'
+import { openFleetDialer } from './dial.ts'
+import { privateDisk } from './disk.ts'
+import { Fleet } from './fleet.ts'
+import { readMembership } from './membership.ts'
+
+export interface FleetHostOptions {
+  data: string
+  /** The gateway's own configuration file. */
+  local: AgentConfig
+  log: Logger
+  collectorClock: CollectorClock
+  /** Ends the process in order, to be started again. */
+  restart(): void
+}
+
+/** An enrolment that comes while the agent runs is seen after at most this time. */
+const enrolledMs = 2_000
+
+/** The agent's part in its fleet, on the real machine; undefined while it is in none. */
+export async function openFleet(options: FleetHostOptions): Promise<Fleet | undefined> {
+  const { data, local, log, collectorClock, restart } = options
+  const membership = await readMembership(data)
+  return (
+    membership &&
+    Fleet.open(membership, local, {
+      clock: systemClock,
+      random: systemRandom,
+      log,
+      disk: privateDisk(data),
+      environment: process.env,
+      versions: { headgate: version, node: process.versions.node },
+      openDialer: (url, proxy) =>
+        openFleetDialer(url, membership.files, proxy ?? proxyFor(url, process.env)),
+      memoryBytes: () => process.memoryUsage.rss(),
+      clockOffsetMs: () => collectorClock.offsetMs,
+      restart,
+    })
+  )
+}
+
+/** Takes part until `signal` aborts: at once, or as soon as the agent is enrolled. */
+export async function takePart(
+  opened: Fleet | undefined,
+  options: FleetHostOptions,
+  agent: Agent,
+  signal: AbortSignal,
+): Promise<void> {
+  let fleet = opened
+  while (!fleet && !signal.aborted) {
+    await sleep(systemClock, enrolledMs, signal).catch(() => {})
+    fleet = await openFleet(options)
+  }
+  await fleet?.run(agent, signal)
+}
