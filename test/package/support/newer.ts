@@ -1,19 +1,21 @@
 import { readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { TestContext } from 'node:test'
+import { storeFormat } from '../../../agent/outbox/format.ts'
 import { build, version } from './built.ts'
 import { linkedTree } from './tree.ts'
 
-/** What the next version might be: its number, and a store of format 2, which holds one thing more. */
+/** What the next version might be: its number, and a store of the next format, which holds one thing more. */
 const edits: [file: string, from: string, to: string][] = [
   ['package.json', `"version": "${version}"`, '"version": "99.0.0"'],
-  ['agent/outbox/format.ts', 'storeFormat = 1', 'storeFormat = 2'],
+  ['agent/outbox/format.ts', `storeFormat = ${storeFormat}`, `storeFormat = ${storeFormat + 1}`],
   [
     'agent/outbox/format.ts',
-    'Migration>> = {}',
+    'Migration>> = {',
     `Migration>> = {
-      1: (store) => store.write([{ key: Uint8Array.of(0x7a), value: Uint8Array.of(2) }], { sync: true }),
-    }`,
+      ${storeFormat}: (store) =>
+        store.write([{ key: Uint8Array.of(0x7a), value: Uint8Array.of(1) }], { sync: true }),
+    `,
   ],
 ]
 
