@@ -30,7 +30,7 @@ export class Surprise implements Detector {
     const ofValue = this.#value.take(value)
     const ofResidual = this.#residual.take(this.#profile.take(value, timeMs))
     this.#byTimeOfDay = ofResidual > ofValue
-    return Math.min(1, Math.max(0, ofValue, ofResidual) / mostBits)
+    return Math.min(1, Math.max(0, Math.log2(this.#byTimeOfDay ? ofResidual : ofValue)) / mostBits)
   }
 
   get expected(): number {
