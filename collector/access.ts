@@ -8,9 +8,13 @@ import { systemClock } from '../shared/system.ts'
 import { type Auth, CertificateAuth, openAuth, TokenAuth } from './auth.ts'
 import type { CollectorConfig, FleetConfig } from './config.ts'
 import { FleetApi } from './fleet/api.ts'
+import type { Authority } from './fleet/authority.ts'
 import { FleetBroker } from './fleet/broker.ts'
+import type { BusHandler } from './fleet/bus.ts'
 import { readAbout, readCollectorFiles } from './fleet/files.ts'
 import { Fleet } from './fleet/fleet.ts'
+import { RemoteBus } from './fleet/remote-bus.ts'
+import { commonNameOf } from './fleet/who.ts'
 import type { HttpServer, ServerTls } from './http.ts'
 
 /** Who may come in, and where a fleet is kept, everything about it. */
@@ -25,6 +29,8 @@ export interface Access extends AsyncDisposable {
   stop(): Promise<void>
 }
 
+/** Of the collector's certificate as a client of a stock broker; it gets another at each start. */
+const clientLifetimeMs = 5 * 365 * 86_400_000
 /** Largest WebSocket frame: an envelope and a little more. */
 const maxFrameBytes = 512 * 1024
 /** Where MQTT over WebSocket is spoken on the collector's own port. */
@@ -70,8 +76,9 @@ async function openFleetAccess(
     tls,
     answer: async (request, response, url) => (await api?.answer(request, response, url)) ?? false,
     async start(server) {
-      const { host = config.http.host, port, maxConnections } = options.broker
+      const { url, host = config.http.host, port, maxConnections } = options.broker
       await fleet.start(async (handler) => {
+        if (url) return openRemoteBus(url, fleet, files.authority, logger, handler)
         broker = await FleetBroker.open({
           host,
           port,
@@ -85,9 +92,9 @@ async function openFleetAccess(
         return broker
       })
       const fleetBroker =
-        options.broker.announce ?? `mqtts://${new URL(about.url).hostname}:${broker!.port}`
+        options.broker.announce ?? url ?? `mqtts://${new URL(about.url).hostname}:${broker!.port}`
       api = new FleetApi({ fleet, auth, ca, configKeyPem: files.configKeyPem, fleetBroker })
-      serveWebSocket(server, broker!)
+      if (broker) serveWebSocket(server, broker)
       logger.info({ broker: fleetBroker, agents: fleet.state.members.size }, 'the fleet is open')
     },
     async stop() {
@@ -99,6 +106,25 @@ async function openFleetAccess(
       await fleet[Symbol.asyncDispose]()
     },
   }
+}
+
+/** The way to a stock broker, with a certificate of the collector as its client. */
+async function openRemoteBus(
+  url: string,
+  fleet: Fleet,
+  authority: Authority,
+  logger: Logger,
+  handler: BusHandler,
+): Promise<RemoteBus> {
+  const { pem, keyPem } = await authority.make({
+    commonName: commonNameOf({ role: 'collector', name: 'fleet' }),
+    lifetimeMs: clientLifetimeMs,
+    nowMs: systemClock.wallMs(),
+  })
+  const onConnect = () =>
+    fleet.republish().catch((err) => logger.error({ err }, 'the fleet broker does not take it all'))
+  const tls = { cert: pem, key: keyPem, ca: authority.certificatePem }
+  return new RemoteBus({ url, tls, logger, handler, onConnect })
 }
 
 /** The fleet's MQTT on the port of HTTPS, for gateways that may open no other. */

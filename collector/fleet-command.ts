@@ -2,6 +2,7 @@ import type { Command } from 'commander'
 import type { Program } from '../shared/command.ts'
 import type { Problem } from '../shared/config.ts'
 import type { Document } from '../shared/fleet/envelope.ts'
+import { registerAcl } from './fleet-command/acl.ts'
 import { registerAudit } from './fleet-command/audit.ts'
 import { registerDeploy } from './fleet-command/deploy.ts'
 import { registerMembers } from './fleet-command/members.ts'
@@ -21,6 +22,7 @@ export function fleetProgram(loadCheck: () => Promise<DocumentCheck>): Program {
       registerWatch(command)
       registerDeploy(command, loadCheck)
       registerAudit(command)
+      registerAcl(command)
     },
   }
 }

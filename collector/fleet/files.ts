@@ -108,6 +108,17 @@ async function writeManager(
   await writeNew(folder, 'manager', made.pem, 0o644)
 }
 
+/** A certificate for a stock broker; it needs the authority's key. @throws UserError that names the file */
+export async function makeBrokerCertificate(
+  folder: string,
+  names: readonly string[],
+  nowMs: number,
+) {
+  const commonName = commonNameOf({ role: 'collector', name: 'broker' })
+  const authority = await readAuthority(folder)
+  return authority.make({ commonName, lifetimeMs: serverLifetimeMs, nowMs, names })
+}
+
 /** What the collector has of a fleet. */
 export interface CollectorFiles {
   authority: Authority

@@ -44,7 +44,8 @@ export class TestFleet {
     this.config = config
   }
 
-  static async start(t: TestContext, fleetOptions = ''): Promise<TestFleet> {
+  /** @param more of the sections `fleet` and `fleet.broker` of its collector.yaml */
+  static async start(t: TestContext, more = '', broker = 'port: 0'): Promise<TestFleet> {
     const folder = await temporaryDirectory(t)
     await initFleet({
       folder: join(folder, 'fleet'),
@@ -56,7 +57,7 @@ export class TestFleet {
     const file = join(folder, 'collector.yaml')
     await writeFile(
       file,
-      `data: ./data\nhttp: { port: 0 }\nfleet: { folder: ./fleet, broker: { port: 0 }, ${fleetOptions} }\n`,
+      `data: ./data\nhttp: { port: 0 }\nfleet: { folder: ./fleet, broker: { ${broker} }, ${more} }\n`,
     )
     const files = await readManagerFiles(join(folder, 'fleet'))
     const fleet = new TestFleet(t, folder, files, await loadCollectorConfig(file, {}))
