@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict'
 import { execFileSync, spawnSync } from 'node:child_process'
-import { readFileSync, statSync } from 'node:fs'
+import { readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { copyFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import { root } from '../../shared/package/paths.ts'
 import { Mosquitto } from '../support/mosquitto.ts'
 import { Cloud, Gateway } from '../support/plant.ts'
 import { Sensor } from '../support/sensor.ts'
@@ -11,6 +12,10 @@ import { temporaryDirectory } from '../support/temporary.ts'
 import { built, dist, executable, version } from './support/built.ts'
 
 const agent = executable('agent')
+const addonFile =
+  process.arch === 'arm64'
+    ? 'classic-level/prebuilds/linux-arm64/classic-level.armv8.node'
+    : 'classic-level/prebuilds/linux-x64/classic-level.node'
 
 function call(...args: string[]) {
   return spawnSync(agent, args, { encoding: 'utf8', env: {} })
@@ -115,6 +120,38 @@ test('a native part that is not the one of this version is not loaded', async (t
   // Another file beside the executable does not keep it from the one that it carries.
   const process = await gateway.start({ command: [join(directory, 'headgate-agent')] })
   assert.equal((await process.stop()).code, 0)
+})
+
+test('the native part is loaded from a folder that is gone by then', async (t) => {
+  const TMPDIR = await temporaryDirectory(t)
+  const gateway = await Gateway.make(t, {
+    directory: await temporaryDirectory(t),
+    broker: 'mqtt://127.0.0.1:1',
+    collector: 'http://127.0.0.1:1',
+  })
+  const process = await gateway.start({ command: [agent], env: { TMPDIR } })
+  const maps = readFileSync(`/proc/${process.pid}/maps`, 'utf8')
+  assert.match(maps, new RegExp(`${TMPDIR}/headgate-\\w+/classic-level\\.node \\(deleted\\)`))
+  assert.deepEqual(readdirSync(TMPDIR), [])
+})
+
+test('a file that was damaged on its way loads nothing, and says so', async (t) => {
+  const directory = await temporaryDirectory(t)
+  const damaged = join(directory, 'headgate-agent')
+  const bytes = readFileSync(agent)
+  const addon = readFileSync(join(root, `node_modules/${addonFile}`))
+  const at = bytes.indexOf(addon.subarray(0, 4096))
+  assert.ok(at > 0)
+  bytes[at + addon.length - 100]! ^= 1
+  writeFileSync(damaged, bytes, { mode: 0o755 })
+  const gateway = await Gateway.make(t, {
+    directory,
+    broker: 'mqtt://127.0.0.1:1',
+    collector: 'http://127.0.0.1:1',
+  })
+  const process = gateway.launch({ command: [damaged] })
+  assert.equal((await process.ended()).code, 1)
+  assert.match(process.stderr, /headgate-agent is damaged: copy it again/)
 })
 
 test('files are as small as promised', (t) => {
