@@ -155,8 +155,7 @@ export class Governor {
       ])
     const { config, problems } = applyDocument(document, local, { labels, environment })
     if (problems) return this.#refuse(version, problems)
-    // Only against a time before can the time after be judged.
-    if (this.#agent && this.#watch.spanMs < Math.min(this.#config.fleet.probation, longestLookMs)) {
+    if (!this.#knowsBefore) {
       this.#pending = bytes.slice()
       return
     }
@@ -248,6 +247,7 @@ export class Governor {
     const { running, good } = this.#vault.state
     const config = this.#goodConfig()
     log.error({ version: running, problems }, 'the configuration is taken back')
+    this.#refused = undefined
     await this.#vault.change({
       running: config ? good : 0,
       good: config ? good : 0,
@@ -281,6 +281,7 @@ export class Governor {
 
   async #settle(outcome: Outcome, changes: { good?: number } = {}): Promise<void> {
     const { probation } = this.#vault.state
+    this.#refused = undefined // There is newer news.
     await this.#vault.change({
       ...changes,
       outcome,
@@ -301,6 +302,12 @@ export class Governor {
   #again(): void {
     this.#refused = undefined
     this.#onReport()
+  }
+
+  /** Only against a time before can the time after be judged. */
+  get #knowsBefore(): boolean {
+    if (!this.#agent || this.#vault.state.probation) return true
+    return this.#watch.spanMs >= Math.min(this.#config.fleet.probation, longestLookMs)
   }
 
   #compile(version: number): ReturnType<typeof applyDocument> {
