@@ -301,9 +301,6 @@ test('two managers at once: the higher version stays, in whichever order they co
   await gateway.push(2, documentWith({ outbox: { maxBytes: '2MiB' } }))
   assert.equal(gateway.governor.config.outbox.maxBytes, 3 * 2 ** 20)
   // What is gone back to is what was good before both.
-  gateway.live = () => {}
-  gateway.fleetConnected = true
-  gateway.status.source.phase = 'connected'
   gateway.memoryBytes = 2e9
   await gateway.seconds(11)
   assert.deepEqual(
