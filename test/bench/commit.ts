@@ -22,7 +22,7 @@ interface Written {
 const perGroup = 4_000
 
 await bench(async ({ short, rounds, say }) => {
-  const groups = groupsOf(perGroup, short ? 50 : 150)
+  const groups = groupsOf(perGroup, 150)
   const side = (name: string, run: () => Promise<Written>) => async () => {
     const written = await run()
     const { perSecond, cpuPerMillion } = written

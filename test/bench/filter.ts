@@ -168,7 +168,12 @@ function neighbour(random: Seeded): (recording: Recording) => number[] {
   return ({ times, values }) => {
     const detector = new Surprise(tuning)
     const gate = new AlarmGate({ threshold, alarmsPerDay }, gated)
-    return values.map((value, row) => gate.take(detector.take(value, times[row]!), times[row]!))
+    return values.map((value, row) => {
+      const timeMs = times[row]!
+      detector.take({ value, timeMs })
+      gate.take(detector.score, timeMs)
+      return gate.score
+    })
   }
 }
 

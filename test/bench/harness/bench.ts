@@ -19,7 +19,7 @@ export async function bench(run: (context: BenchContext) => Promise<Figure[]>): 
   const args = process.argv.slice(2)
   const short = args.includes('--short')
   const at = args.indexOf('--rounds')
-  const rounds = at >= 0 ? Number(args[at + 1]) : short ? 3 : 5
+  const rounds = at >= 0 ? Number(args[at + 1]) : 5
   const say = (line: string) => void process.stderr.write(`${line}\n`)
   if (availableParallelism() < 2) say('only one core: sides that need two processes will look slow')
   const figures = await run({ short, rounds, say })
