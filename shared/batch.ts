@@ -58,6 +58,16 @@ export interface Gap {
   toMs: number | undefined
   /** The count is a lower bound: damage hides how much was lost. */
   atLeast: boolean
+  /** Only with the reason `thinned`: readings among the sequences that a reduction has left. */
+  kept?: KeptReadings
+}
+
+/** What is left of thinned readings; their series say how to read between them, and how exactly. */
+export interface KeptReadings {
+  /** Where they stand, from 0, the gap's first sequence, to less than its count; ascending. */
+  places: number[]
+  /** One for each place. */
+  readings: AdmittedReading[]
 }
 
 export type LaneRecord =
@@ -128,6 +138,8 @@ export interface ItemSummary {
   /** Earliest and latest time of its readings, or of what it declares gone; undefined where unknown. */
   fromMs: number | undefined
   toMs: number | undefined
+  /** Readings that it carries; of a gap those that were kept. */
+  readings: number
   /** Records of each type; undefined for other items. */
   types: RecordsSummary['types'] | undefined
   /** Length of its encoding. */
@@ -172,6 +184,12 @@ export function decodeItem(bytes: Uint8Array, table = new SeriesTable()): Item {
   const item = readItem(reader, table)
   reader.end()
   return item
+}
+
+/** The readings that an item carries: all of them, or those that were kept in a gap. */
+export function readingsOf(item: Item): readonly AdmittedReading[] {
+  if (item.kind === 'readings') return item.readings
+  return (item.kind === 'gap' && item.kept?.readings) || []
 }
 
 /** Sequences that an item covers. */
@@ -265,7 +283,7 @@ export function decodeBatch(bytes: Uint8Array, table = new SeriesTable()): Batch
   const header = readBatch(bytes, (reader) => {
     const item = readItem(reader, table)
     items.push(item)
-    return { kind: item.kind, count: itemCount(item) }
+    return { kind: item.kind, count: itemCount(item), readings: readingsOf(item).length }
   })
   return { header, items }
 }
@@ -298,9 +316,10 @@ export function* batchReadings(
   const { header, items } = decodeBatch(bytes, table)
   let sequence = header.first
   for (const item of items) {
-    if (item.kind === 'readings')
-      for (const reading of item.readings) yield { ...reading, sequence: sequence++ }
-    else sequence += itemCount(item)
+    const places = item.kind === 'gap' ? item.kept?.places : undefined
+    for (const [i, reading] of readingsOf(item).entries())
+      yield { ...reading, sequence: sequence + (places?.[i] ?? i) }
+    sequence += itemCount(item)
   }
 }
 
@@ -311,18 +330,15 @@ function readSummary(
 ): ItemSummary {
   const start = reader.at
   const { kind, count } = readItemHead(reader)
-  const says: {
-    fromMs: number | undefined
-    toMs: number | undefined
-    types?: ItemSummary['types']
-  } =
+  const says: Partial<Gap> & { types?: ItemSummary['types'] } =
     kind === 'readings'
       ? readings(reader, count)
       : kind === 'records'
         ? summarizeRecords(readRecords(reader, count))
         : readGap(reader, count)
-  const { fromMs, toMs, types } = says
-  return { kind, count, fromMs, toMs, types, bytes: reader.at - start }
+  const { fromMs, toMs, types, kept } = says
+  const carried = kind === 'readings' ? count : (kept?.readings.length ?? 0)
+  return { kind, count, fromMs, toMs, readings: carried, types, bytes: reader.at - start }
 }
 
 function readItemHead(reader: CborReader): { kind: Item['kind']; count: number } {
@@ -335,13 +351,13 @@ function readItem(reader: CborReader, table: SeriesTable): Item {
   const { kind, count } = readItemHead(reader)
   if (kind === 'readings') return { kind, readings: readReadings(reader, count, table) }
   if (kind === 'records') return { kind, records: readRecords(reader, count) }
-  return { kind, ...readGap(reader, count) }
+  return { kind, ...readGap(reader, count, table) }
 }
 
 /** @param item reads one item and says what it is */
 function readBatch(
   bytes: Uint8Array,
-  item: (reader: CborReader) => { kind: Item['kind']; count: number },
+  item: (reader: CborReader) => Pick<ItemSummary, 'kind' | 'count' | 'readings'>,
 ): BatchHeader {
   const reader = new CborReader(bytes)
   reader.array('batch', 3, 3)
@@ -352,9 +368,9 @@ function readBatch(
   let covered = 0
   let carried = 0
   for (let i = 0; i < length; i++) {
-    const { kind, count } = item(reader)
+    const { kind, count, readings } = item(reader)
     covered += count
-    if (kind !== 'gap') carried += count
+    carried += kind === 'records' ? count : readings
     // Few bytes can claim many readings, so that a body's size alone does not bound the work.
     if (carried > maxReadings)
       throw new WireFailure('WIRE_TOO_LARGE', `over ${maxReadings} readings`)

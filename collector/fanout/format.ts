@@ -50,10 +50,11 @@ function csvLine(record: LogRecord): string {
       return `${lead}${sequence},${text},${formatTime(arrival.wallMs)},${arrived}`
     }
     case 'gaps': {
-      const { count, reason, fromMs, toMs } = record.gap
+      const { count, reason, fromMs, toMs, kept } = record.gap
+      const gone = count - (kept?.places.length ?? 0)
       const first = record.sequence ?? 0
       const times = `${optionalTime(fromMs) ?? ''},${optionalTime(toMs) ?? ''}`
-      return `${lead}${first},${first + count - 1},${count},${reason},${times},${arrived}`
+      return `${lead}${first},${first + count - 1},${gone},${reason},${times},${arrived}`
     }
     case 'ledger': {
       const content = csvText(JSON.stringify(record.content))
@@ -95,7 +96,7 @@ function jsonLine(record: LogRecord): string {
       })
     }
     case 'gaps': {
-      const { count, reason, series, fromMs, toMs, atLeast } = record.gap
+      const { count, reason, series, fromMs, toMs, atLeast, kept } = record.gap
       const first = sequence ?? 0
       return JSON.stringify({
         offset,
@@ -104,7 +105,7 @@ function jsonLine(record: LogRecord): string {
         lane,
         first,
         last: first + count - 1,
-        count,
+        count: count - (kept?.places.length ?? 0),
         atLeast: atLeast || undefined,
         reason,
         series,

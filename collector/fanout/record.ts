@@ -66,7 +66,13 @@ export function recordsOf(stream: Stream, stored: StoredBatch, table: SeriesTabl
     if (item.kind === 'gap') {
       const { fromMs = arrivedMs, toMs = arrivedMs } = item
       if (stream === 'gaps') records.push({ ...place(fromMs, toMs), stream, gap: item })
-      sequence += item.count
+      const first = sequence
+      if (stream === 'readings' && item.kept)
+        for (const [i, reading] of item.kept.readings.entries()) {
+          sequence = first + item.kept.places[i]!
+          records.push({ ...place(reading.timeMs), stream, reading, boot: header.boot })
+        }
+      sequence = first + item.count
     } else if (item.kind === 'readings') {
       if (stream === 'readings')
         for (const reading of item.readings) {

@@ -29,10 +29,10 @@ export function readEntry(
     throw new WireFailure('WIRE_INVALID', `an agent's name has 1 to ${maxAgentBytes} bytes`)
 
   const feeds = perStream(() => ({ ...noFeed }))
-  for (const { kind, count, types, fromMs = arrivedMs, toMs = arrivedMs } of items) {
-    if (kind === 'readings') add(feeds.readings, count, fromMs, toMs)
+  for (const { kind, readings, types, fromMs = arrivedMs, toMs = arrivedMs } of items) {
+    add(feeds.readings, readings, fromMs, toMs)
     // A gap is one record, however many sequences it declares.
-    else if (kind === 'gap') add(feeds.gaps, 1, fromMs, toMs)
+    if (kind === 'gap') add(feeds.gaps, 1, fromMs, toMs)
     else if (types) {
       add(feeds.quarantine, types.quarantine, fromMs, toMs)
       for (const type of ['alert', 'clock'] as const)

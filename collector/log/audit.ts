@@ -1,4 +1,4 @@
-import { chainItem, decodeBatch, inflate } from '../../shared/batch.ts'
+import { chainItem, decodeBatch, inflate, readingsOf } from '../../shared/batch.ts'
 import { type Chain, sameChain } from '../../shared/chain.ts'
 import { SeriesTable, type Stream, streams } from '../../shared/reading.ts'
 import { perStream, type StoredBatch, streamOfRecord } from './engine.ts'
@@ -81,9 +81,10 @@ function contradiction(stored: StoredBatchFacts, body: Uint8Array): string | und
     const counts = perStream(() => 0)
     let chain = header.before
     for (const item of items) {
-      if (item.kind === 'readings') counts.readings += item.readings.length
-      else if (item.kind === 'gap') counts.gaps += 1
-      else for (const { type } of item.records) counts[streamOfRecord[type]] += 1
+      counts.readings += readingsOf(item).length
+      if (item.kind === 'gap') counts.gaps += 1
+      else if (item.kind === 'records')
+        for (const { type } of item.records) counts[streamOfRecord[type]] += 1
       chain = chainItem(item, chain)
     }
     if (header.ledger) counts.ledger += 1

@@ -1,10 +1,14 @@
 import type { Gap, LaneRecord, RecordValue } from '../batch.ts'
 import { chainFromBytes, chainToBytes } from '../chain.ts'
+import { SeriesTable } from '../reading.ts'
+import { ByteWriter } from './bytes.ts'
 import type { CborValue } from './cbor.ts'
 import type { CborReader } from './cbor-reader.ts'
 import { CborWriter } from './cbor-writer.ts'
 import { invalid } from './failure.ts'
+import { maxReadings, readReadings, writeReadings } from './readings.ts'
 import { maxTimeMs } from './times.ts'
+import { VarintReader } from './varint.ts'
 
 /** Why declared sequences will never come. */
 export const gapReasons = [
@@ -123,10 +127,15 @@ function contentProblem(value: unknown, depth: number): string | undefined {
   return undefined
 }
 
-/** A gap's body: reason, hash behind it, series concerned, from, to, whether the count is a lower bound. */
+/**
+ * A gap's body: reason, hash behind it, series concerned, from, to, whether the count is a lower bound; and
+ * where readings were kept, their places as a column (the first, then distances less one) and the readings.
+ */
 export function writeGap(writer: CborWriter, gap: Gap): void {
   if (gap.series.length > maxGapSeries) throw new RangeError(`a gap of ${gap.series.length} series`)
-  writer.array(6)
+  const { kept } = gap
+  if (kept) checkPlaces(kept.places, kept.readings.length, gap)
+  writer.array(kept ? 8 : 6)
   writer.text(gap.reason)
   writer.bytes(chainToBytes(gap.after))
   writer.array(gap.series.length)
@@ -141,10 +150,26 @@ export function writeGap(writer: CborWriter, gap: Gap): void {
   if (gap.toMs === undefined) writer.null()
   else writer.int(gap.toMs)
   writer.boolean(gap.atLeast)
+  if (!kept) return
+  const column = new ByteWriter()
+  let before = -1
+  for (const place of kept.places) {
+    column.varint(place - before - 1)
+    before = place
+  }
+  writer.bytes(column.peek())
+  writeReadings(writer, kept.readings)
 }
 
-export function readGap(reader: CborReader, count: number): Gap {
-  reader.array('gap', 6, 6)
+function checkPlaces(places: readonly number[], readings: number, { reason, count }: Gap): void {
+  const ascending = places.every((place, i) => place > (places[i - 1] ?? -1) && place < count)
+  if (reason !== 'thinned' || places.length !== readings || readings === 0 || !ascending)
+    throw new RangeError('a gap with kept readings that are not in their places')
+}
+
+export function readGap(reader: CborReader, count: number, table = new SeriesTable()): Gap {
+  const members = reader.array('gap', 6, 8)
+  if (members === 7) throw invalid('gap: an array of 7')
   const reason = reader.text('gap reason') as GapReason
   if (!gapReasons.includes(reason)) throw invalid(`gap: unknown reason "${reason}"`)
   const after = chainFromBytes(reader.bytes('gap chain', 8))
@@ -162,5 +187,30 @@ export function readGap(reader: CborReader, count: number): Gap {
     reader.null() ? undefined : reader.int(what, -maxTimeMs, maxTimeMs)
   const fromMs = time('gap from')
   const toMs = time('gap to')
-  return { count, reason, after, series, fromMs, toMs, atLeast: reader.boolean('at least') }
+  const gap: Gap = {
+    count,
+    reason,
+    after,
+    series,
+    fromMs,
+    toMs,
+    atLeast: reader.boolean('at least'),
+  }
+  if (members === 6) return gap
+  if (reason !== 'thinned') throw invalid('gap: readings were kept, and it is not thinned')
+  const places = readPlaces(reader.bytes('places'), count)
+  return { ...gap, kept: { places, readings: readReadings(reader, places.length, table) } }
+}
+
+function readPlaces(bytes: Uint8Array, count: number): number[] {
+  const column = new VarintReader(bytes, 'places')
+  const places: number[] = []
+  let before = -1
+  while (!column.done) {
+    before += column.next() + 1
+    if (before >= count) throw invalid('places: behind the gap')
+    if (places.push(before) > maxReadings) throw invalid('places: too many')
+  }
+  if (places.length === 0) throw invalid('places: none')
+  return places
 }

@@ -1,4 +1,10 @@
-import type { BatchHeader, Item, LaneRecord, RecordValue } from '../../shared/batch.ts'
+import {
+  type BatchHeader,
+  type Item,
+  type LaneRecord,
+  type RecordValue,
+  readingsOf,
+} from '../../shared/batch.ts'
 import {
   type AdmittedReading,
   lanes,
@@ -69,6 +75,7 @@ export class BatchGenerator {
 
   gap(): Item {
     const { seeded } = this
+    if (seeded.chance(0.3)) return this.thinned()
     const isKnown = seeded.chance(0.7)
     return {
       kind: 'gap',
@@ -79,6 +86,28 @@ export class BatchGenerator {
       fromMs: isKnown ? 1_767_225_600_000 : undefined,
       toMs: isKnown ? 1_767_225_700_000 : undefined,
       atLeast: !isKnown,
+    }
+  }
+
+  /** A gap in which readings were kept. */
+  thinned(): Item {
+    const { seeded } = this
+    const readings = [...readingsOf(this.readings())]
+    let place = -1
+    const places = readings.map(() => {
+      place += 1 + (seeded.chance(0.5) ? seeded.below(200) : 0)
+      return place
+    })
+    return {
+      kind: 'gap',
+      count: place + 1 + seeded.below(3),
+      reason: 'thinned',
+      after: this.#chain(),
+      series: [{ device: 'pump-1', metric: 'temperature', count: 17 }],
+      fromMs: 1_767_225_600_000,
+      toMs: 1_767_225_700_000,
+      atLeast: false,
+      kept: { places, readings },
     }
   }
 

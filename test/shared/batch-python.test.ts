@@ -10,6 +10,7 @@ import {
   itemCount,
 } from '../../shared/batch.ts'
 import { chainStart, chainToBytes } from '../../shared/chain.ts'
+import type { AdmittedReading } from '../../shared/reading.ts'
 import { plant } from '../bench/wire/sources.ts'
 import { absent } from '../support/needs.ts'
 import { BatchGenerator } from './batch-generator.ts'
@@ -79,16 +80,7 @@ function batchAsRead({ header, items }: { header: BatchHeader; items: Item[] }):
 }
 
 function bodyAsRead(item: Item): unknown {
-  if (item.kind === 'readings')
-    return item.readings.map(({ series, value, arrival, ...rest }) => {
-      const { hash: _, unit = null, epsilon, ...names } = series
-      return {
-        ...rest,
-        series: { ...names, unit, epsilon: plain(epsilon) },
-        value: plain(value),
-        arrival: [arrival.wallMs, plain(arrival.monotonicMs)],
-      }
-    })
+  if (item.kind === 'readings') return readingsAsRead(item.readings)
   if (item.kind === 'records')
     return item.records.map((record) => {
       if (record.type !== 'quarantine') return { ...record, content: plain(record.content) }
@@ -100,7 +92,7 @@ function bodyAsRead(item: Item): unknown {
         arrival: [arrival.wallMs, plain(arrival.monotonicMs)],
       }
     })
-  const { after, fromMs = null, toMs = null, series, reason, atLeast } = item
+  const { after, fromMs = null, toMs = null, series, reason, atLeast, kept } = item
   return {
     reason,
     after: hex(chainToBytes(after)),
@@ -108,7 +100,20 @@ function bodyAsRead(item: Item): unknown {
     fromMs,
     toMs,
     atLeast,
+    ...(kept && { kept: { ...kept, readings: readingsAsRead(kept.readings) } }),
   }
+}
+
+function readingsAsRead(readings: readonly AdmittedReading[]): unknown {
+  return readings.map(({ series, value, arrival, ...rest }) => {
+    const { hash: _, unit = null, epsilon, ...names } = series
+    return {
+      ...rest,
+      series: { ...names, unit, epsilon: plain(epsilon) },
+      value: plain(value),
+      arrival: [arrival.wallMs, plain(arrival.monotonicMs)],
+    }
+  })
 }
 
 /** JSON that keeps what JSON numbers lose, as `plain` in batch_reader.py. */

@@ -12,6 +12,7 @@ import {
   itemCount,
   itemSummary,
   mergeItems,
+  readingsOf,
   WireFailure,
 } from '../../shared/batch.ts'
 import { type Chain, chainStart } from '../../shared/chain.ts'
@@ -213,20 +214,39 @@ test('a batch carries its header and its items, and inspection agrees with decod
 
 test('the readings of a batch come with the sequences that the header gives them', () => {
   const generator = new BatchGenerator(3)
-  const items = [generator.readings(5), generator.gap(), generator.records(), generator.readings(4)]
+  const thinned = generator.thinned()
+  assert.ok(thinned.kind === 'gap' && thinned.kept)
+  const items = [generator.readings(5), thinned, generator.records(), generator.readings(4)]
   const header = generator.header(items.reduce((count, item) => count + itemCount(item), 0))
   const bytes = Buffer.concat(encodeBatch(header, items.map(encodeItem)))
   const numbered = [...batchReadings(bytes, generator.table)]
-  const sequences = numbered.map(({ sequence }) => sequence)
   const { first, last } = header
   assert.deepEqual(
-    sequences,
-    [0, 1, 2, 3, 4].map((i) => first + i).concat([3, 2, 1, 0].map((i) => last - i)),
+    numbered.map(({ sequence }) => sequence),
+    [
+      ...[0, 1, 2, 3, 4].map((i) => first + i),
+      ...thinned.kept.places.map((place) => first + 5 + place),
+      ...[3, 2, 1, 0].map((i) => last - i),
+    ],
   )
   assert.deepEqual(
     numbered.map(({ sequence: _, ...rest }) => rest),
-    flat(items.filter(({ kind }) => kind === 'readings')),
+    items.flatMap(readingsOf),
   )
+})
+
+test('readings that are kept in a gap stand in their places, within it', () => {
+  const thinned = new BatchGenerator(3).thinned()
+  assert.ok(thinned.kind === 'gap' && thinned.kept)
+  const { places, readings } = thinned.kept
+  for (const kept of [
+    { places: places.slice(1), readings },
+    { places: [...places.slice(0, -1), thinned.count], readings },
+    { places: places.toReversed(), readings },
+    { places: [], readings: [] },
+  ])
+    assert.throws(() => encodeItem({ ...thinned, kept }), RangeError)
+  assert.throws(() => encodeItem({ ...thinned, reason: 'evicted' }), RangeError)
 })
 
 test('a batch of a later version is refused as such', () => {

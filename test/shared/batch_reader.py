@@ -171,8 +171,8 @@ def read_record(record):
 
 
 def read_gap(_count, body):
-    reason, after, series, from_ms, to_ms, at_least = body
-    return {
+    reason, after, series, from_ms, to_ms, at_least, *kept = body
+    result = {
         "reason": reason,
         "after": after.hex(),
         "series": series,
@@ -180,6 +180,13 @@ def read_gap(_count, body):
         "toMs": to_ms,
         "atLeast": at_least,
     }
+    if kept:
+        column, at, places = Column(kept[0]), -1, []
+        while not column.done():
+            at += column.next() + 1
+            places.append(at)
+        result["kept"] = {"places": places, "readings": read_readings(len(places), kept[1])}
+    return result
 
 
 def read_readings(count, body):

@@ -10,6 +10,7 @@ import {
   type Item,
   inflate,
   itemCount,
+  readingsOf,
 } from '../../shared/batch.ts'
 import { imbalance } from '../../shared/ledger.ts'
 import type { Clock, Disk, StoreChange } from '../../shared/ports.ts'
@@ -43,7 +44,7 @@ export interface Excuses {
    * Two may hide each other: a segment's header says where its first frame should be.
    */
   logFlips: number
-  /** The outbox is small: gaps `evicted` are right. */
+  /** The outbox is small: gaps `evicted` and `thinned` are right. */
   evicts: boolean
   /** What stood in a gateway's store, undelivered, when an older image of it was put back: places. */
   takenAway: Set<string>
@@ -306,7 +307,7 @@ export class Oracle {
   #checkReason(name: string, reason: GapReason): void {
     const { evicts, storeDamaged, collectorForgot } = this.#excuses
     const isExcused =
-      (reason === 'evicted' && evicts) ||
+      ((reason === 'evicted' || reason === 'thinned') && evicts) ||
       (reason === 'lost_corrupt' && storeDamaged) ||
       (reason === 'released' && collectorForgot)
     if (!isExcused)
@@ -438,9 +439,10 @@ export class Oracle {
     const sums = { readings: 0, records: 0, evicted: 0 }
     for (const { batch, items } of batches)
       for (const item of items) {
-        if (item.kind === 'readings') sums.readings += item.readings.length
-        else if (batch.lane === 'quarantine') sums.records += itemCount(item)
-        else if (item.kind === 'gap') sums.evicted += item.count
+        sums.readings += readingsOf(item).length
+        if (item.kind === 'readings') continue
+        if (batch.lane === 'quarantine') sums.records += itemCount(item)
+        else if (item.kind === 'gap') sums.evicted += item.count - readingsOf(item).length
       }
     if (forwarded !== sums.readings)
       this.fail('P5', `${forwarded} forwarded, and ${sums.readings} are in the log`)
@@ -480,8 +482,7 @@ function chainsOf(batches: readonly Stored[]): Stored[][] {
 
 /** What an item stands for, one text a sequence; none for a gap. */
 export function contentsOf(item: Item): string[] {
-  if (item.kind === 'readings') return item.readings.map(contentOf)
-  if (item.kind === 'gap') return []
+  if (item.kind !== 'records') return readingsOf(item).map(contentOf)
   return item.records.map((record) =>
     record.type === 'quarantine'
       ? quarantineContent(record.topic, record.payload)

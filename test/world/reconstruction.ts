@@ -1,9 +1,10 @@
-import type { Item } from '../../shared/batch.ts'
+import { type Item, readingsOf } from '../../shared/batch.ts'
 import type { Series } from '../../shared/reading.ts'
 import type { Point } from './broker.ts'
 
 interface Kept extends Point {
   between: Series['between']
+  epsilon: number
 }
 
 /** Two kept points of which nothing in between was admitted, or is known to be lost. */
@@ -33,12 +34,12 @@ export class Reconstruction {
     let hasGap = false
     const seen = new Set<number>()
     for (const item of items) {
-      if (item.kind === 'gap') hasGap = true
-      if (item.kind !== 'readings') continue
-      for (const { series, timeMs, value } of item.readings) {
+      // What was thinned is bounded by what its series says.
+      if (item.kind === 'gap' && !item.kept) hasGap = true
+      for (const { series, timeMs, value } of readingsOf(item)) {
         if (series.metric !== metric || typeof value !== 'number' || seen.has(timeMs)) continue
         seen.add(timeMs)
-        const point = { timeMs, value, between: series.between }
+        const point = { timeMs, value, between: series.between, epsilon: series.epsilon }
         // What came before the first one is lost with it.
         const before = last ?? { ...point, timeMs: Number.NEGATIVE_INFINITY }
         // Where time goes back, a broker delivers out of order: what was left out until then lies ahead.
@@ -60,18 +61,19 @@ export class Reconstruction {
 
   /** A reading that is not there is within the bound of what stands in for it, or lost in a declared gap. */
   explains({ timeMs, value }: Point): boolean {
-    const isNear = (other: number) => Math.abs(other - value) <= this.#error + rounding
+    const isNear = (other: number, { epsilon }: Kept) =>
+      Math.abs(other - value) <= Math.max(this.#error, epsilon) + rounding
     for (const { from, to, hasGap } of this.#stretches) {
       if (timeMs < from.timeMs || timeMs > to.timeMs) continue
       if (hasGap) return true
-      if (from.between === 'hold' && isNear(from.value)) return true
+      if (from.between === 'hold' && isNear(from.value, from)) return true
       if (from.between !== 'linear') continue
       if (to.timeMs === Number.POSITIVE_INFINITY) continue
       const share = (timeMs - from.timeMs) / (to.timeMs - from.timeMs)
-      if (isNear(from.value + share * (to.value - from.value))) return true
+      if (isNear(from.value + share * (to.value - from.value), from)) return true
     }
     return this.#last.some(
-      (last) => last.between === 'hold' && last.timeMs <= timeMs && isNear(last.value),
+      (last) => last.between === 'hold' && last.timeMs <= timeMs && isNear(last.value, last),
     )
   }
 }
