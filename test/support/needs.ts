@@ -10,6 +10,7 @@ const packages: Record<string, string> = {
   'qemu-aarch64-static': 'qemu-user-static',
   'dpkg-deb': 'dpkg',
   nsenter: 'util-linux',
+  ip: 'iproute2',
 }
 
 /**

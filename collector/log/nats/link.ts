@@ -131,9 +131,9 @@ export class NatsLink {
     return this.#trouble
   }
 
-  /** Largest message that the server takes, with its headers. */
+  /** Largest message that the server takes, with its headers; without a server, no limit is known. */
   get maxMessageBytes(): number {
-    return this.#connection.info?.max_payload ?? 0
+    return this.#connection.info?.max_payload || Number.POSITIVE_INFINITY
   }
 
   /** Makes a stream that keeps everything in files, or looks at the one that is there. */
