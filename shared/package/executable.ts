@@ -1,4 +1,4 @@
-import { chmodSync, copyFileSync, writeFileSync } from 'node:fs'
+import { chmodSync, renameSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { basename, dirname, join } from 'node:path'
 import { nodeBinary } from './node-binary.ts'
@@ -16,7 +16,7 @@ export interface ExecutableOptions {
   assets: Record<string, string>
   /** V8's and Node's flags. Neither NODE_OPTIONS nor the command line can add to them. */
   execArgv: readonly string[]
-  /** An empty folder. */
+  /** An empty folder, on the disk of `output`. */
   scratch: string
   output: string
 }
@@ -56,6 +56,7 @@ export async function makeExecutable(options: ExecutableOptions): Promise<void> 
     '--sentinel-fuse',
     sentinelFuse,
   ])
-  copyFileSync(stripped, output)
-  chmodSync(output, 0o755)
+  chmodSync(stripped, 0o755)
+  // Not written over: the one that is there may be running.
+  renameSync(stripped, output)
 }

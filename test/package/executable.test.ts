@@ -181,7 +181,7 @@ test('the bill of materials is what is in the bundle, each with its licence', ()
     components: { name: string; version: string; components?: { name: string }[] }[]
   }
   const names = components.map(({ name }) => name)
-  for (const used of ['node', 'undici', 'classic-level', 'zod', 'mqtt-packet', 'pino'])
+  for (const used of ['node', 'undici', 'ws', 'classic-level', 'zod', 'mqtt-packet', 'pino'])
     assert.ok(names.includes(used), `${used} is in the bundle`)
   for (const unused of [
     'mqtt',
