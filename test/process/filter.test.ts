@@ -1,0 +1,200 @@
+import assert from 'node:assert/strict'
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { type TestContext, test } from 'node:test'
+import mqtt from 'mqtt'
+import { keepsQueue, Mosquitto } from '../support/mosquitto.ts'
+import { Cloud, Gateway } from '../support/plant.ts'
+import { poll } from '../support/poll.ts'
+import { Headgate } from '../support/process.ts'
+import { Seeded } from '../support/seeded.ts'
+import { temporaryDirectory } from '../support/temporary.ts'
+
+const rows = 20_000
+const stepMs = 10_000
+const error = 0.4
+const spikes = [5_000, 12_000, 18_000]
+const filter = [
+  {
+    match: { metric: 'value' },
+    check: { range: [0, 100], missing: '5m' },
+    detect: {},
+    reduce: { error },
+    around: { before: '1m', after: '1m' },
+  },
+]
+
+interface Row {
+  time: string
+  value: number
+}
+
+/** What `headgate log cat` prints of a reading. */
+interface Logged extends Row {
+  quality: string
+  lane: string
+  between?: string
+  epsilon?: number
+  received: string
+  arrived: string
+}
+
+interface LoggedAlert {
+  content: { kind: string; state: string; timeMs: number; [name: string]: unknown }
+  arrived: string
+}
+
+interface Plant {
+  broker: Mosquitto
+  cloud: Cloud
+  gateway: Gateway
+}
+
+async function start(t: TestContext, more: Record<string, unknown>): Promise<Plant | undefined> {
+  const broker = await Mosquitto.start(t, { lines: keepsQueue })
+  if (!broker) return undefined
+  const directory = await temporaryDirectory(t)
+  const cloud = await Cloud.make(t, { directory: `${directory}/cloud` })
+  await cloud.start()
+  const { url: collector } = cloud
+  const place = { directory: `${directory}/gateway`, broker: broker.url, collector }
+  const gateway = await Gateway.make(t, { ...place, more })
+  await gateway.start()
+  await gateway.subscribed()
+  return { broker, cloud, gateway }
+}
+
+/** Noise about a daily cycle, with spikes. */
+function recording(): Row[] {
+  const random = new Seeded(6)
+  const startMs = Date.UTC(2026, 0, 5)
+  return Array.from({ length: rows }, (_, row) => {
+    const daily = 20 * Math.sin((row * stepMs * 2 * Math.PI) / 86_400_000)
+    const noise = random.uniform() - 0.5
+    const value = spikes.includes(row) ? 120 : 50 + daily + noise
+    return {
+      time: new Date(startMs + row * stepMs).toISOString(),
+      value: Number(value.toFixed(3)),
+    }
+  })
+}
+
+async function traceOf(t: TestContext, given: readonly Row[]): Promise<string> {
+  const file = join(await temporaryDirectory(t), 'boiler.csv')
+  const lines = given.map(({ time, value }) => `${time},${value}\n`)
+  await writeFile(file, `timestamp,value\n${lines.join('')}`)
+  return file
+}
+
+async function logged<Line>(t: TestContext, cloud: Cloud, stream: string): Promise<Line[]> {
+  const args = ['log', 'cat', '--data', cloud.data, '--stream', stream, '--format', 'ndjson']
+  const { code, stdout, stderr } = await Headgate.run(t, args)
+  assert.equal(code, 0, stderr)
+  return stdout
+    .split('\n')
+    .filter((line) => line !== '')
+    .map((line) => JSON.parse(line))
+}
+
+/** Each reading is in the log, or within the stated error of what a consumer puts in its place. */
+function compare(log: readonly Logged[], given: readonly Row[]): void {
+  const points = log.toSorted((a, b) => Date.parse(a.time) - Date.parse(b.time))
+  assert.equal(new Set(points.map(({ time }) => time)).size, points.length, 'none twice')
+  let next = 0
+  for (const [row, { time, value }] of given.entries()) {
+    if (points[next]?.time === time) {
+      assert.equal(points[next++]!.value, value)
+      continue
+    }
+    const [from, to] = [points[next - 1]!, points[next]!]
+    assert.deepEqual([to.between, to.epsilon], ['linear', error], `row ${row} lies on a line`)
+    const [a, b] = [Date.parse(from.time), Date.parse(to.time)]
+    const line = from.value + ((to.value - from.value) * (Date.parse(time) - a)) / (b - a)
+    assert.ok(Math.abs(line - value) <= error + 1e-9, `row ${row}: ${line} for ${value}`)
+  }
+  assert.equal(next, points.length, 'nothing but what was sent')
+}
+
+test('with a filter each reading is within its bound, whenever the agent is killed', async (t) => {
+  const plant = await start(t, { filter })
+  if (!plant) return
+  const { broker, cloud, gateway } = plant
+  const given = recording()
+  const trace = await traceOf(t, given)
+  const play = ['--broker', broker.url, '--trace', trace, '--speed', '20000', '--json']
+  const sim = Headgate.start(t, ['sim', ...play])
+  for (const share of [1, 2, 3, 4, 5]) {
+    const enough = (share * rows) / 6
+    await gateway.until(({ ledger }) => ledger.received >= enough, 'the agent has taken a share')
+    if (share === 1) assert.ok(sim.isRunning, 'the recording had ended before the first kill')
+    await gateway.kill()
+    await gateway.start()
+  }
+  assert.equal((await sim.ended()).code, 0, sim.stderr)
+  const { ledger, totals } = await gateway.drained(rows)
+
+  const readings = await logged<Logged>(t, cloud, 'readings')
+  compare(readings, given)
+  assert.equal(ledger.received - ledger.deduplicated, rows)
+  assert.equal(ledger.forwarded, readings.length)
+  assert.equal(ledger.suppressed, rows - readings.length)
+  assert.ok(readings.length < rows / 2, `${readings.length} kept`)
+
+  const alerts = await logged<LoggedAlert>(t, cloud, 'alerts')
+  for (const spike of spikes) {
+    const timeMs = Date.parse(given[spike]!.time)
+    const of = alerts.filter(
+      ({ content: { kind, state, timeMs: toldMs } }) =>
+        kind === 'range' && state === 'raised' && toldMs === timeMs,
+    )
+    assert.equal(of.length, 1)
+    // What surrounds it came whole: six readings a minute.
+    const around = readings.filter(({ time }) => Math.abs(Date.parse(time) - timeMs) <= 60_000)
+    assert.equal(around.length, 13)
+  }
+
+  const whole = await start(t, {})
+  const all = ['--broker', whole!.broker.url, '--trace', trace, '--speed', 'max', '--json']
+  assert.equal((await Headgate.run(t, ['sim', ...all])).code, 0)
+  const unfiltered = await whole!.gateway.drained(rows)
+  const [less, more] = [totals.wire.monthBytes, unfiltered.totals.wire.monthBytes]
+  t.diagnostic(`${less} bytes on the wire with the filter, ${more} without`)
+  assert.ok(less < more, `${less} bytes with the filter, ${more} without`)
+})
+
+test('an alert is in the log within a second of its reading', async (t) => {
+  const plant = await start(t, { filter })
+  if (!plant) return
+  const { broker, cloud, gateway } = plant
+  const client = await mqtt.connectAsync(broker.url)
+  t.after(() => client.endAsync())
+  const random = new Seeded(1)
+  const send = (value: number) =>
+    client.publishAsync('sensors/boiler/value', JSON.stringify({ v: value, t: Date.now() }), {
+      qos: 1,
+    })
+  for (let i = 0; i < 300; i++) await send(50 + random.uniform())
+  await gateway.until(({ ledger }) => ledger.received === 300, 'it has learned')
+  const sentMs = Date.now()
+  await send(140)
+  const alerts = await poll(async () => {
+    const found = await logged<LoggedAlert>(t, cloud, 'alerts')
+    return found.length >= 2 && found
+  }, 'the alerts are in the log')
+  assert.deepEqual(
+    alerts.map(({ content: { kind, state, value } }) => [kind, state, value]).sort(),
+    [
+      ['anomaly', 'raised', 140],
+      ['range', 'raised', 140],
+    ],
+  )
+  for (const { content, arrived } of alerts) {
+    const tookMs = Date.parse(arrived) - sentMs
+    t.diagnostic(`${content.kind}: ${tookMs} ms`)
+    assert.ok(tookMs < 1000, `${content.kind}: ${tookMs} ms`)
+  }
+  const readings = await logged<Logged>(t, cloud, 'readings')
+  const spike = readings.find(({ value }) => value === 140)!
+  assert.equal(spike.lane, 'urgent', 'and so is the reading itself')
+  assert.match(spike.quality, /outOfRange\|anomalous/)
+})
