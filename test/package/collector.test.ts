@@ -1,12 +1,13 @@
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
-import { X509Certificate } from 'node:crypto'
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
+import { stringify } from 'yaml'
 import { Mosquitto } from '../support/mosquitto.ts'
 import { needs } from '../support/needs.ts'
 import { Cloud, Gateway } from '../support/plant.ts'
+import { Headgate } from '../support/process.ts'
 import { Sensor } from '../support/sensor.ts'
 import { temporaryDirectory } from '../support/temporary.ts'
 import { arm64, build, dist, executable, version } from './support/built.ts'
@@ -74,13 +75,47 @@ test('the collector says what it is, and what it can do', () => {
     assert.match(said('--help'), new RegExp(`^ {2}${command} `, 'm'))
 })
 
-test('the collector makes a fleet, with all that its certificates take', async (t) => {
-  const collector = join(out, `headgate-collector-linux-${process.arch}`)
-  const fleet = join(await temporaryDirectory(t), 'fleet')
-  const url = 'https://localhost:7443'
-  execFileSync(collector, ['fleet', 'init', '--dir', fleet, '--url', url], { stdio: 'pipe' })
-  const authority = new X509Certificate(readFileSync(join(fleet, 'ca.pem')))
-  assert.ok(authority.ca)
+test('executables alone make a fleet: founded, joined, and told what to do', async (t) => {
+  const broker = await Mosquitto.start(t)
+  if (!broker) return
+  const folder = join(await temporaryDirectory(t), 'fleet')
+  const collector = [join(out, `headgate-collector-linux-${process.arch}`)]
+  const agent = [executable('agent')]
+  const ask = async (command: readonly string[], ...args: string[]) => {
+    const { code, stdout, stderr } = await Headgate.run(t, args, { command })
+    assert.equal(code, 0, stderr)
+    return stdout.trim()
+  }
+  const cloud = await Cloud.make(t, {
+    directory: await temporaryDirectory(t),
+    more: { auth: undefined, fleet: { folder, broker: { port: 0 } } },
+  })
+  const url = `https://127.0.0.1:${cloud.port}`
+  await ask(collector, 'fleet', 'init', '--dir', folder, '--url', url)
+  await cloud.start({ command: collector })
+
+  const gateway = await Gateway.make(t, {
+    directory: await temporaryDirectory(t),
+    broker: broker.url,
+    collector: url,
+  })
+  const token = await ask(collector, 'fleet', 'invite', 'gw-001', '--fleet', folder)
+  await ask(agent, 'enrol', '--url', url, '--token', token, '--config', gateway.configFile)
+  const running = await gateway.start({ command: agent })
+  await gateway.subscribed()
+  await new Sensor(broker.url).publish(50)
+  await gateway.drained(50)
+
+  const file = join(await temporaryDirectory(t), 'document.yaml')
+  const decode = [{ topic: 'plant/{device}/{metric}', format: 'json' }]
+  writeFileSync(file, stringify({ source: { url: broker.url }, decode, uplink: { url } }))
+  const call = ['--agent', 'gw-001', '--file', file, '--fleet', folder, '--no-wait']
+  await ask(collector, 'fleet', 'push', ...call)
+  await running.said(/a new configuration is applied/)
+  await gateway.until(
+    ({ source: { subscribed } }) => subscribed.includes('plant/+/+'),
+    'the agent does as it was told',
+  )
 })
 
 test("the collector's package brings unit, configuration, manual and papers", (t) => {
