@@ -76,6 +76,8 @@ export class Check {
   /** Arrival of the last reading, monotonic ms; NaN before the first since the start. */
   #arrivedMs = Number.NaN
   #raised = false
+  /** The latest time known, with the reading under check, ms. */
+  #nowMs = -Infinity
   /** The reading under check has it. */
   #given: Value | undefined
 
@@ -93,18 +95,18 @@ export class Check {
     const inFuture =
       futureMs !== undefined && arrival.wallMs >= clockSetMs && timeMs > arrival.wallMs + futureMs
     // A time in the future must not make all that follows look old.
-    const nowMs = Math.max(this.#newestMs, inFuture ? arrival.wallMs : timeMs)
+    this.#nowMs = Math.max(this.#newestMs, inFuture ? arrival.wallMs : timeMs)
     if (inFuture) reading.quality |= Quality.timeInFuture
-    if (futureMs !== undefined)
-      this.#judge('future', inFuture, true, nowMs, timeMs - arrival.wallMs)
-    this.#checkOrder(reading, nowMs)
-    if (typeof value === 'number') this.#checkNumber(reading, value, nowMs)
-    this.#checkStuck(reading, nowMs)
+    if (inFuture || this.#hasFaults)
+      this.#judge('future', inFuture, true, this.#nowMs, timeMs - arrival.wallMs)
+    this.#checkOrder(reading)
+    if (typeof value === 'number') this.#checkNumber(reading)
+    this.#checkStuck(reading)
     if (typeof value !== 'number' || Number.isFinite(value)) {
       this.#value = value
       this.#valueMs = timeMs
     }
-    this.#newestMs = nowMs
+    this.#newestMs = this.#nowMs
     this.#arrivedMs = arrival.monotonicMs
     this.#given = undefined
     return this.#raised
@@ -121,57 +123,63 @@ export class Check {
       this.#judge('missing', true, false, this.#newestMs + silentMs, silentMs)
   }
 
-  #checkOrder(reading: AdmittedReading, nowMs: number): void {
+  #checkOrder(reading: AdmittedReading): void {
     const { backwardsMs, missingMs } = this.#config
     const newestMs = this.#newestMs
     if (newestMs === -Infinity) return
     if (backwardsMs !== undefined) {
       const backwards = reading.timeMs < newestMs - backwardsMs
       if (backwards) reading.quality |= Quality.timeBackwards
-      this.#judge('backwards', backwards, true, nowMs, newestMs - reading.timeMs)
+      if (backwards || this.#hasFaults)
+        this.#judge('backwards', backwards, true, this.#nowMs, newestMs - reading.timeMs)
     }
-    if (missingMs !== undefined) {
-      const silentMs = nowMs - newestMs
-      if (silentMs > missingMs) {
-        this.#judge('missing', true, false, newestMs + missingMs, silentMs)
-        this.#conditions[faults.indexOf('missing')]?.extend(nowMs)
-      } else this.#judge('missing', false, true, nowMs, silentMs)
-    }
+    if (missingMs === undefined) return
+    const silentMs = this.#nowMs - newestMs
+    if (silentMs > missingMs) {
+      this.#judge('missing', true, false, newestMs + missingMs, silentMs)
+      this.#conditions[faults.indexOf('missing')]?.extend(this.#nowMs)
+    } else if (this.#hasFaults) this.#judge('missing', false, true, this.#nowMs, silentMs)
   }
 
-  #checkNumber(reading: AdmittedReading, value: number, nowMs: number): void {
+  #checkNumber(reading: AdmittedReading): void {
     const { range, hysteresis, ratePerMs } = this.#config
+    const value = reading.value as number
     const finite = Number.isFinite(value)
     if (!finite) reading.quality |= Quality.notFinite
-    this.#judge('notFinite', !finite, true, nowMs, undefined)
+    if (!finite || this.#hasFaults) this.#judge('notFinite', !finite, true, this.#nowMs, undefined)
     if (!finite) return
     if (range) {
       const outside = value < range[0] || value > range[1]
       if (outside) reading.quality |= Quality.outOfRange
       const calm = value >= range[0] + hysteresis && value <= range[1] - hysteresis
-      this.#judge('range', outside, calm, nowMs, value)
+      if (outside || this.#hasFaults) this.#judge('range', outside, calm, this.#nowMs, value)
     }
     const elapsedMs = reading.timeMs - this.#valueMs
-    if (ratePerMs !== undefined && typeof this.#value === 'number' && elapsedMs > 0) {
-      const rate = Math.abs(value - this.#value) / elapsedMs
-      if (rate > ratePerMs) reading.quality |= Quality.rateExceeded
-      this.#judge('rate', rate > ratePerMs, rate <= ratePerMs * calmRate, nowMs, rate * 1000)
-    }
+    if (ratePerMs === undefined || typeof this.#value !== 'number' || elapsedMs <= 0) return
+    const rate = Math.abs(value - this.#value) / elapsedMs
+    const fast = rate > ratePerMs
+    if (fast) reading.quality |= Quality.rateExceeded
+    if (fast || this.#hasFaults)
+      this.#judge('rate', fast, rate <= ratePerMs * calmRate, this.#nowMs, rate * 1000)
   }
 
-  #checkStuck(reading: AdmittedReading, nowMs: number): void {
+  #checkStuck(reading: AdmittedReading): void {
     const { stuckMs } = this.#config
     if (stuckMs === undefined) return
-    if (reading.value !== this.#value) this.#sameSinceMs = nowMs
-    const sameMs = nowMs - this.#sameSinceMs
+    if (reading.value !== this.#value) this.#sameSinceMs = this.#nowMs
+    const sameMs = this.#nowMs - this.#sameSinceMs
     const stuck = sameMs >= stuckMs
     if (stuck) reading.quality |= Quality.stuck
-    this.#judge('stuck', stuck, true, nowMs, sameMs)
+    if (stuck || this.#hasFaults) this.#judge('stuck', stuck, true, this.#nowMs, sameMs)
+  }
+
+  /** Where there never was a fault, only a bad reading needs to be judged; numbers need not be handed on. */
+  get #hasFaults(): boolean {
+    return this.#conditions !== none
   }
 
   /** @param calm clearly not bad: between bad and calm a fault goes on, yet none begins */
   #judge(fault: Fault, bad: boolean, calm: boolean, atMs: number, found: number | undefined): void {
-    if (!bad && this.#conditions === none) return
     const index = faults.indexOf(fault)
     let condition = this.#conditions[index]
     if (!condition) {

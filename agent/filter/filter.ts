@@ -3,6 +3,8 @@ import type { AdmittedReading, Arrival, Lane } from '../../shared/reading.ts'
 import type { StateChange } from '../state.ts'
 
 export { type Match, matches } from './match.ts'
+export { Reduction } from './reduce/reduction.ts'
+export type { Decisions } from './reduce/segment.ts'
 export { createFilter, type FilterOptions } from './rule-filter.ts'
 export { defaultRule, type FilterConfig, type FilterRule, filterSchema } from './schema.ts'
 

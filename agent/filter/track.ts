@@ -8,6 +8,7 @@ import {
 import { alertContent, told } from './alert.ts'
 import { Check, type FaultListener, type FaultReport } from './check.ts'
 import { Detection } from './detect/detection.ts'
+import type { Scored } from './detect/detector.ts'
 import type { Device } from './device.ts'
 import { type HardState, part, stateVersion } from './hard-state.ts'
 import type { Dress } from './reduce/reduction.ts'
@@ -102,22 +103,23 @@ export class Track implements FaultListener {
 
   /** @returns whether it raised an alarm */
   #detect(reading: AdmittedReading, detection: Detection): boolean {
-    const { value, timeMs } = reading
-    const score =
-      typeof value === 'number' && Number.isFinite(value) ? detection.take(value, timeMs) : 0
+    if (!isScored(reading)) {
+      this.#verdicts.observer?.scored?.(reading, 0, false)
+      return false
+    }
+    detection.take(reading)
     const { event } = detection
     const raised = event === 'raised'
     if (raised) reading.quality |= Quality.anomalous
-    if (event) this.#tellAnomaly(reading, score, event, detection)
-    this.#verdicts.observer?.scored?.(reading, score, raised)
+    if (event) this.#tellAnomaly(reading, event, detection)
+    this.#verdicts.observer?.scored?.(reading, detection.score, raised)
     return raised
   }
 
   #tellAnomaly(
     { timeMs, value }: AdmittedReading,
-    score: number,
     state: 'raised' | 'cleared',
-    { sinceMs, threshold, expected, recent }: Detection,
+    { score, sinceMs, threshold, expected, recent }: Detection,
   ): void {
     this.#alerted = true
     const about = { kind: 'anomaly', state, rule: this.#index, timeMs, sinceMs }
@@ -210,6 +212,10 @@ export class Track implements FaultListener {
       reader.end()
     }
   }
+}
+
+function isScored(reading: AdmittedReading): reading is AdmittedReading & Scored {
+  return typeof reading.value === 'number' && Number.isFinite(reading.value)
 }
 
 /** Lets go of what was held for a series, where nothing holds it any more. @returns whether there was any */

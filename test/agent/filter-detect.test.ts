@@ -20,11 +20,16 @@ const minute = 60_000
 const day = 86_400_000
 const start = Date.UTC(2026, 0, 5)
 
+function scoreOf(detection: Detection, value: number, timeMs: number): number {
+  detection.take({ value, timeMs })
+  return detection.score
+}
+
 function scoresOf(
   { times, values }: Pick<Recording, 'times' | 'values'>,
   detection = new Detection(defaults),
 ): number[] {
-  return values.map((value, i) => detection.take(value, times[i]!))
+  return values.map((value, i) => scoreOf(detection, value, times[i]!))
 }
 
 /** Rows that raise an alarm. */
@@ -87,8 +92,8 @@ for (const method of methods)
       let copied = new Detection(config)
       values.forEach((value, row) => {
         if (row % 97 === 50) copied = copyOf(copied, config)
-        const score = whole.take(value, times[row]!)
-        assert.equal(copied.take(value, times[row]!), score, `${name}, row ${row}`)
+        const score = scoreOf(whole, value, times[row]!)
+        assert.equal(scoreOf(copied, value, times[row]!), score, `${name}, row ${row}`)
         assert.ok(score >= 0 && score <= 1)
         assert.equal(score >= config.threshold, whole.event === 'raised')
       })
@@ -110,7 +115,8 @@ test('hampel scores the distance from the median in scaled deviations', () => {
   for (let i = 0; i < 500; i++) {
     const value = random.below(20) + (random.chance(0.05) ? 100 : 0)
     const window = values.slice(-9)
-    const score = hampel.take(value)
+    hampel.take({ value })
+    const { score } = hampel
     if (window.length === 9) {
       const median = middle(window)
       const deviation = 1.4826 * middle(window.map((other) => Math.abs(other - median)))
@@ -166,7 +172,7 @@ test('an anomaly that goes on is one alarm, and over when it has been quiet', ()
   const { times, values } = cycle(20, (value, row) => (row >= 5000 && row < 5040 ? 95 : value))
   const events: [number, string][] = []
   values.forEach((value, row) => {
-    detection.take(value, times[row]!)
+    detection.take({ value, timeMs: times[row]! })
     if (row >= 4990 && detection.event) events.push([row, detection.event])
   })
   assert.deepEqual(events[0], [5000, 'raised'])
@@ -178,7 +184,7 @@ test('the budget bounds the alarms of a day', () => {
   const gate = new AlarmGate({ threshold: 0.5, alarmsPerDay: 3 }, { ...gateTuning, fatigue: 0 })
   const perDay = Array.from({ length: 20 }, () => 0)
   for (let row = 0; row < 20 * 1440; row++) {
-    gate.take(row % 30 === 0 ? 1 : 0, start + row * minute)
+    gate.take({ score: row % 30 === 0 ? 1 : 0 }, { timeMs: start + row * minute })
     if (gate.event === 'raised') perDay[Math.floor(row / 1440)]!++
   }
   assert.ok(perDay[0]! <= 6, 'a full budget and what the day adds')
@@ -194,7 +200,7 @@ test('a clock that jumped years ahead and back does not end the alarms', () => {
   const alarms: number[] = []
   values.forEach((value, row) => {
     const timeMs = times[row]! + (row === 300 ? 3650 * day : 0)
-    detection.take(value, timeMs)
+    detection.take({ value, timeMs })
     if (detection.event === 'raised') alarms.push(row)
   })
   assert.ok(alarms.includes(12_000), `${alarms}`)
@@ -203,7 +209,7 @@ test('a clock that jumped years ahead and back does not end the alarms', () => {
 test('an alert can say what it expected and what came before', () => {
   const detection = new Detection(defaults)
   const { times, values } = cycle(20, (value, row) => (row === 5000 ? 500 : value))
-  for (let row = 0; row <= 5000; row++) detection.take(values[row]!, times[row]!)
+  for (let row = 0; row <= 5000; row++) detection.take({ value: values[row]!, timeMs: times[row]! })
   assert.equal(detection.event, 'raised')
   assert.ok(detection.expected > 38 && detection.expected < 62, `${detection.expected}`)
   const context = detection.recent
@@ -215,7 +221,10 @@ test('an alert can say what it expected and what came before', () => {
 test('a forgetful histogram follows a level that it has seen for long enough', () => {
   const novelty = new Novelty()
   const random = new Seeded(2)
-  const bitsOf = (value: number) => Math.log2(novelty.take(value))
+  const bitsOf = (value: number) => {
+    novelty.take(value)
+    return Math.log2(novelty.rarity)
+  }
   for (let i = 0; i < 1000; i++) novelty.take(random.uniform())
   assert.ok(bitsOf(1000) > 10, 'a new level is a surprise')
   let bits = 0

@@ -171,7 +171,7 @@ function neighbour(random: Seeded): (recording: Recording) => number[] {
     return values.map((value, row) => {
       const timeMs = times[row]!
       detector.take({ value, timeMs })
-      gate.take(detector.score, timeMs)
+      gate.take(detector, { timeMs })
       return gate.score
     })
   }

@@ -1,4 +1,5 @@
 import type { StateReader, StateWriter } from '../state-bytes.ts'
+import type { Detector, Scored } from './detector.ts'
 
 export interface AlarmConfig {
   /** Score from which on there is an alarm. */
@@ -22,8 +23,6 @@ export type GateTuning = typeof gateTuning
  * Decides which scores are alarms, so that one anomaly is one alarm and a series that cries often has to
  * cry louder: each alarm lowers the scores of the next week a little, an anomaly that goes on raises no
  * second alarm, and beyond the budget there is none.
- *
- * The score given out reaches the threshold exactly where an alarm is raised.
  */
 export class AlarmGate {
   readonly #config: AlarmConfig
@@ -37,6 +36,8 @@ export class AlarmGate {
   #remaining = 0
   #sinceMs = 0
   #events = 0
+  /** In [0, 1], of the last reading: reaches the threshold exactly where it raised an alarm. */
+  score = 0
   /** What the last reading did: raised an alarm, or ended the anomaly. */
   event: 'raised' | 'cleared' | undefined
 
@@ -57,31 +58,34 @@ export class AlarmGate {
     return this.#sinceMs
   }
 
-  /** @param raw a detector's score @returns the score in [0, 1] that counts */
-  take(raw: number, timeMs: number): number {
-    const { threshold, alarmsPerDay } = this.#config
-    this.#pass(timeMs, alarmsPerDay)
+  /** @param detector that has just scored the reading */
+  take({ score: raw }: Pick<Detector, 'score'>, reading: Pick<Scored, 'timeMs'>): void {
+    const { threshold } = this.#config
+    this.#pass(reading)
     this.event = undefined
-    const score = Math.max(0, raw - this.#tired * this.#tuning.fatigue)
-    if (score < threshold) {
+    this.score = Math.max(0, raw - this.#tired * this.#tuning.fatigue)
+    if (this.score < threshold) {
       if (this.#remaining > 0 && --this.#remaining === 0) {
         this.event = 'cleared'
         this.#events++
       }
-      return score
+      return
     }
     const free = this.#remaining === 0 && this.#left >= 1
     if (free || this.#remaining > 0) this.#remaining = this.#tuning.quiet
-    if (!free) return threshold * (1 - 1e-6)
+    if (!free) {
+      this.score = threshold * (1 - 1e-6)
+      return
+    }
     this.#tired++
     this.#left--
-    this.#sinceMs = timeMs
+    this.#sinceMs = reading.timeMs
     this.event = 'raised'
     this.#events++
-    return score
   }
 
-  #pass(timeMs: number, alarmsPerDay: number): void {
+  #pass({ timeMs }: Pick<Scored, 'timeMs'>): void {
+    const { alarmsPerDay } = this.#config
     // A clock that jumps ahead and back must not stop time here for years, nor hand out years of budget.
     const elapsedMs = Math.min(timeMs - this.#newestMs, this.#tuning.restMs)
     this.#newestMs = timeMs

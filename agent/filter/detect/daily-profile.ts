@@ -1,4 +1,5 @@
 import type { StateReader, StateWriter } from '../state-bytes.ts'
+import type { Scored } from './detector.ts'
 
 const dayMs = 86_400_000
 
@@ -20,6 +21,11 @@ export type ProfileTuning = typeof profileTuning
  * State: 38 numbers, and sums over the slot that is under way.
  */
 export class DailyProfile {
+  /**
+   * Of the value taken last: how far it lies from what the time of day lets one expect, in mean deviations;
+   * 0 as long as nothing is expected.
+   */
+  residual = 0
   readonly #tuning: ProfileTuning
   /** Mean, mean deviation and number of days of each slot, one behind the other; then the numbers below. */
   readonly #known: number[]
@@ -38,11 +44,9 @@ export class DailyProfile {
     this.#most = -Infinity
   }
 
-  /**
-   * How far a value lies from what the time of day lets one expect, in mean deviations; 0 as long as
-   * nothing is expected.
-   */
-  take(value: number, timeMs: number): number {
+  /** Learns from a value, and says in `residual` how far it lies from what was expected. */
+  take({ value, timeMs }: Scored): void {
+    this.residual = 0
     const { slots } = this.#tuning
     const slot = Math.floor((timeMs * slots) / dayMs) % slots
     if (slot !== this.#slot) this.#enter(slot)
@@ -52,16 +56,16 @@ export class DailyProfile {
     if (value > this.#most) this.#most = value
     const known = this.#known
     const days = known[3 * slot + 2]!
-    if (days === 0) return 0
+    if (days === 0) return
     let error = value - known[3 * slot]!
     if (Math.abs(error) < (this.#most - this.#least) * finest) error = 0
     this.#deviationSum += Math.abs(error)
     this.#deviationCount++
-    if (this.#visits === 0) return 0
+    if (this.#visits === 0) return
     // A slot that was calm by chance must not make small errors large: half its own, half the usual.
     const own = days > 1 ? known[3 * slot + 1]! : this.#usual
     const scale = (own + this.#usual) / 2
-    return scale > 0 ? error / scale : 0
+    if (scale > 0) this.residual = error / scale
   }
 
   /** Mean of the slot under way on earlier days; NaN where there was none. */

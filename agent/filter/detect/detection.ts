@@ -1,6 +1,6 @@
 import { StateProblem, type StateReader, type StateWriter } from '../state-bytes.ts'
 import { type AlarmConfig, AlarmGate, readAlarms, type SavedAlarms } from './alarm-gate.ts'
-import type { Detector } from './detector.ts'
+import type { Detector, Scored } from './detector.ts'
 import { Ewma } from './ewma.ts'
 import { Hampel } from './hampel.ts'
 import { Surprise } from './surprise.ts'
@@ -36,17 +36,18 @@ export class Detection {
     this.#gate = new AlarmGate(config)
   }
 
-  /**
-   * Score of a reading in [0, 1]; it reaches the threshold exactly where an alarm is raised.
-   *
-   * @param value finite
-   */
-  take(value: number, timeMs: number): number {
-    const score = this.#gate.take(this.#detector.take(value, timeMs), timeMs)
+  /** Learns from a reading, and scores it by what came before. */
+  take(reading: Scored): void {
+    this.#detector.take(reading)
+    this.#gate.take(this.#detector, reading)
     const at = (this.#seen++ % contextLength) * 2
-    this.#ring[at] = timeMs
-    this.#ring[at + 1] = value
-    return score
+    this.#ring[at] = reading.timeMs
+    this.#ring[at + 1] = reading.value
+  }
+
+  /** In [0, 1], of the last reading: reaches the threshold exactly where it raised an alarm. */
+  get score(): number {
+    return this.#gate.score
   }
 
   /** What the last reading did: raised an alarm, or ended the anomaly. */

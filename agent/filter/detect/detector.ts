@@ -1,14 +1,21 @@
 import type { StateReader, StateWriter } from '../state-bytes.ts'
 
+/** A reading as detectors see it; the value is finite. */
+export interface Scored {
+  readonly timeMs: number
+  readonly value: number
+}
+
 /** Finds what is out of the ordinary in one series, in one pass, learning as it goes. */
 export interface Detector {
   /**
-   * Score of a value, from what came before it: 0 is ordinary, from 0.5 on it would be worth an alarm, 1 is
-   * the most. Learns from the value; makes no garbage.
+   * Learns from a value, and scores it by what came before; makes no garbage.
    *
-   * @param value finite
+   * Numbers come in a reading and go out in fields: handed on one by one, each would cost an object.
    */
-  take(value: number, timeMs: number): number
+  take(reading: Scored): void
+  /** Of the value taken last: 0 is ordinary, from 0.5 on it would be worth an alarm, 1 is the most. */
+  readonly score: number
   /** What would have been ordinary in place of the value taken last; NaN where it cannot tell. */
   readonly expected: number
   save(writer: StateWriter): void

@@ -1,5 +1,5 @@
 import type { StateReader, StateWriter } from '../state-bytes.ts'
-import type { Detector } from './detector.ts'
+import type { Detector, Scored } from './detector.ts'
 
 /**
  * Distance from an exponentially weighted mean, in exponentially weighted standard deviations: the control
@@ -16,6 +16,7 @@ export class Ewma implements Detector {
   #mean = 0
   #variance = 0
   expected = Number.NaN
+  score = 0
 
   /** @param halfLife readings after which one counts half @param limit deviations, > 0 */
   constructor({ halfLife, limit }: { halfLife: number; limit: number }) {
@@ -24,7 +25,7 @@ export class Ewma implements Detector {
     this.#warmUp = Math.ceil(halfLife)
   }
 
-  take(value: number): number {
+  take({ value }: Pick<Scored, 'value'>): void {
     const distance = value - this.#mean
     let score = 0
     if (this.#seen >= this.#warmUp) {
@@ -36,7 +37,7 @@ export class Ewma implements Detector {
     const weight = Math.max(this.#weight, 1 / ++this.#seen)
     this.#mean += weight * distance
     this.#variance = (1 - weight) * (this.#variance + weight * distance * distance)
-    return score
+    this.score = score
   }
 
   save(writer: StateWriter): void {

@@ -1,5 +1,5 @@
 import { StateProblem, type StateReader, type StateWriter } from '../state-bytes.ts'
-import type { Detector } from './detector.ts'
+import type { Detector, Scored } from './detector.ts'
 
 /** Makes the median absolute deviation estimate a Gaussian σ. */
 const sigmas = 1.4826
@@ -19,6 +19,7 @@ export class Hampel implements Detector {
   #count = 0
   #at = 0
   expected = Number.NaN
+  score = 0
 
   /** @param window readings, odd, ≥ 3 @param limit deviations, > 0 */
   constructor({ window, limit }: { window: number; limit: number }) {
@@ -27,7 +28,7 @@ export class Hampel implements Detector {
     this.#sorted = new Float64Array(window)
   }
 
-  take(value: number): number {
+  take({ value }: Pick<Scored, 'value'>): void {
     const window = this.#recent.length
     let score = 0
     if (this.#count === window) {
@@ -43,7 +44,7 @@ export class Hampel implements Detector {
     this.#insert(value)
     this.#recent[this.#at] = value
     this.#at = (this.#at + 1) % window
-    return score
+    this.score = score
   }
 
   /** Median absolute deviation: the nearer half of the window, walked outwards from the median. */
@@ -88,7 +89,7 @@ export class Hampel implements Detector {
     for (let left = reader.count(this.#recent.length); left > 0; left--) {
       const value = reader.float()
       if (!Number.isFinite(value)) throw new StateProblem(`a value of ${value}`)
-      this.take(value)
+      this.take({ value })
     }
   }
 }

@@ -63,6 +63,11 @@ export type NoveltyTuning = typeof noveltyTuning
  * more during the first 200 readings.
  */
 export class Novelty {
+  /**
+   * Of the value taken last: how many readings there were before for each one like it, 1 during warm-up. Its
+   * binary logarithm is the surprise in bits. A field, since a number that is handed on costs an object.
+   */
+  rarity = 1
   readonly #tuning: NoveltyTuning
   readonly #block: Block
   /** Where the numbers lie in the block, and the counts. */
@@ -93,17 +98,15 @@ export class Novelty {
   }
 
   /**
-   * Rarity of a value, from what came before it: how many readings there are for each one like it; 1 during
-   * warm-up. Its binary logarithm is the surprise in bits. Learns from the value.
+   * Learns from a value, and says in `rarity` how rare it is.
    *
    * @param value finite
    */
-  take(value: number): number {
-    let rarity = 1
+  take(value: number): void {
     if (this.#first) this.#first[this.#seen] = value
     else {
       const cell = this.#cellOf(value)
-      rarity = this.#rarity(cell)
+      this.#judge(cell)
       this.#block.counts[this.#cells + cell]!++
       this.#count++
     }
@@ -111,7 +114,6 @@ export class Novelty {
     if (value > this.#most) this.#most = value
     if (++this.#seen >= this.#layAt) this.#lay()
     else if (this.#count === capacity) this.#forget()
-    return rarity
   }
 
   /** The middle of what was seen as of the last laying; NaN during warm-up. */
@@ -133,13 +135,13 @@ export class Novelty {
     return this.#median + this.#scale * straight(place)
   }
 
-  #rarity(cell: number): number {
+  #judge(cell: number): void {
     const { tolerance, outwards, prior } = this.#tuning
     const around = this.#sum(cell - tolerance, cell + tolerance)
     const above = this.#sum(cell + tolerance + 1, cell + outwards)
     const below = this.#sum(cell - outwards, cell - tolerance - 1)
     const alike = around + Math.min(above, below)
-    return (this.#count + 1) / (alike + prior)
+    this.rarity = (this.#count + 1) / (alike + prior)
   }
 
   /** Readings in the cells from one to another, as far as there are such cells. */

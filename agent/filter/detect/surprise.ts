@@ -1,6 +1,6 @@
 import type { StateReader, StateWriter } from '../state-bytes.ts'
 import { DailyProfile, type ProfileTuning, profileTuning } from './daily-profile.ts'
-import type { Detector } from './detector.ts'
+import type { Detector, Scored } from './detector.ts'
 import { Novelty, type NoveltyTuning, noveltyTuning } from './novelty.ts'
 
 /** This many bits score 1: the like of a value was seen once in 262,144 readings. Half of it, once in 512. */
@@ -19,6 +19,7 @@ export class Surprise implements Detector {
   readonly #residual: Novelty
   readonly #profile: DailyProfile
   #byTimeOfDay = false
+  score = 0
 
   constructor(tuning: NoveltyTuning & ProfileTuning = surpriseTuning) {
     this.#value = new Novelty(tuning)
@@ -26,11 +27,13 @@ export class Surprise implements Detector {
     this.#profile = new DailyProfile(tuning)
   }
 
-  take(value: number, timeMs: number): number {
-    const ofValue = this.#value.take(value)
-    const ofResidual = this.#residual.take(this.#profile.take(value, timeMs))
-    this.#byTimeOfDay = ofResidual > ofValue
-    return Math.min(1, Math.max(0, Math.log2(this.#byTimeOfDay ? ofResidual : ofValue)) / mostBits)
+  take(reading: Scored): void {
+    this.#value.take(reading.value)
+    this.#profile.take(reading)
+    this.#residual.take(this.#profile.residual)
+    this.#byTimeOfDay = this.#residual.rarity > this.#value.rarity
+    const rarity = this.#byTimeOfDay ? this.#residual.rarity : this.#value.rarity
+    this.score = Math.min(1, Math.max(0, Math.log2(rarity)) / mostBits)
   }
 
   get expected(): number {

@@ -72,24 +72,20 @@ export class Cone implements Segmenter {
     return this.#count > 0 ? this.#numbers[heldFrom + 5] : undefined
   }
 
-  begin({ timeMs, timeNanos, value }: AdmittedReading): void {
-    this.#follow(timeMs, timeNanos)
-    this.#open(timeMs, timeNanos, value as number)
+  begin(reading: AdmittedReading): void {
+    this.#follow(reading)
+    this.#open(reading)
   }
 
   take(reading: AdmittedReading, whole: boolean, out: Decisions): void {
-    const { timeMs, timeNanos } = reading
     if (this.#begun) {
-      const stepMs = this.#elapsedMs(newestMs, timeMs, timeNanos)
-      if (stepMs > 0 && stepMs <= this.#heartbeatMs) {
-        this.#follow(timeMs, timeNanos)
+      if (this.#follows(reading)) {
+        this.#follow(reading)
         this.#stage(reading)
         if (whole) this.#end(reading, out)
         else this.#place(this.#count, out)
         if (this.#seen) this.#seen.length = this.#count
-        // A long wait must not cost its memory for ever.
-        const most = heldFrom + heldNumbers * fewHeld
-        if (this.#count <= fewHeld && this.#numbers.length > most) this.#numbers.length = most
+        this.#shrink()
         return
       }
       this.release(out)
@@ -103,7 +99,7 @@ export class Cone implements Segmenter {
     if (count === 0) return
     const end = this.#reading(0)
     out.keep(end, true)
-    this.#open(end.timeMs, end.timeNanos, end.value as number)
+    this.#open(end)
     // In place: what is placed anew never overtakes what is still to come.
     this.#count = 0
     for (let i = 1; i < count; i++) this.#place(i, out)
@@ -134,6 +130,13 @@ export class Cone implements Segmenter {
         numbers[at + 4]!,
         numbers[at + 5]!,
       )
+  }
+
+  /** A long wait must not cost its memory for ever, nor a short one memory again and again. */
+  #shrink(): void {
+    const numbers = this.#numbers
+    if (this.#count <= fewHeld && numbers.length > heldFrom + heldNumbers * 2 * fewHeld)
+      numbers.length = heldFrom + heldNumbers * fewHeld
   }
 
   /** Writes a reading behind those that are held. */
@@ -194,7 +197,7 @@ export class Cone implements Segmenter {
     const at = heldFrom + heldNumbers * index
     const value = numbers[at + 2]!
     const origin = numbers[anchorValue]!
-    const sinceMs = this.#elapsedMs(anchorMs, numbers[at]!, numbers[at + 1]!)
+    const sinceMs = elapsedMs(numbers, anchorMs, at)
     if (sinceMs > this.#heartbeatMs) return false
     const rise = value - origin
     const slope = rise / sinceMs
@@ -227,24 +230,31 @@ export class Cone implements Segmenter {
     this.#count = 0
   }
 
-  #open(timeMs: number, timeNanos: number, value: number): void {
+  #open({ timeMs, timeNanos, value }: AdmittedReading): void {
     const numbers = this.#numbers
     numbers[anchorMs] = timeMs
     numbers[anchorNanos] = timeNanos
-    numbers[anchorValue] = value
+    numbers[anchorValue] = value as number
     numbers[low] = -Infinity
     numbers[high] = Infinity
     this.#begun = true
     this.#tolerance.renew()
   }
 
-  #follow(timeMs: number, timeNanos: number): void {
+  /** Whether time goes forward to a reading, and is not silent for too long. */
+  #follows({ timeMs, timeNanos }: AdmittedReading): boolean {
+    const numbers = this.#numbers
+    const stepMs = timeMs - numbers[newestMs]! + (timeNanos - numbers[newestNanos]!) / 1e6
+    return stepMs > 0 && stepMs <= this.#heartbeatMs
+  }
+
+  #follow({ timeMs, timeNanos }: AdmittedReading): void {
     this.#numbers[newestMs] = timeMs
     this.#numbers[newestNanos] = timeNanos
   }
+}
 
-  /** Time since that of the anchor or of the newest reading, ms; exact to the nanosecond within a hundred days. */
-  #elapsedMs(since: typeof anchorMs | typeof newestMs, timeMs: number, timeNanos: number): number {
-    return timeMs - this.#numbers[since]! + (timeNanos - this.#numbers[since + 1]!) / 1e6
-  }
+/** From one place to another where a time and its nanoseconds stand, ms; exact within a hundred days. */
+function elapsedMs(numbers: readonly number[], from: number, to: number): number {
+  return numbers[to]! - numbers[from]! + (numbers[to + 1]! - numbers[from + 1]!) / 1e6
 }

@@ -67,7 +67,7 @@ export class Reduction {
   take(reading: AdmittedReading, whole: boolean, out: Decisions): void {
     if (this.#restored.length > 0) this.#resume(out)
     this.#takeNext(reading, whole, out)
-    this.overdue(reading.arrival.monotonicMs, out)
+    if (this.#config.maxDelayMs < Infinity) this.overdue(reading.arrival.monotonicMs, out)
   }
 
   /** Lets go of what has waited for longer than it may. */
