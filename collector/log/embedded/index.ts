@@ -31,6 +31,8 @@ export interface SegmentSummary {
   end: number
   frames: number
   lastArrivedMs: number
+  /** SHA-256 of all up to `end`, taken once the segment is sealed. */
+  sha256: Uint8Array | undefined
 }
 
 /**
@@ -53,6 +55,7 @@ export class SegmentIndex {
       end: position,
       frames: 0,
       lastArrivedMs: Number.NEGATIVE_INFINITY,
+      sha256: undefined,
     })
   }
 
@@ -102,21 +105,23 @@ export function indexName(number: number): string {
   return `${String(number).padStart(12, '0')}.index`
 }
 
-const magic = new TextEncoder().encode('HGINDEX\x01')
-const headBytes = 8 + 4 + 4 + 8 + 8 + 8 + streams.length * 56
+const magic = new TextEncoder().encode('HGINDEX\x02')
+const hashAt = 8 + 4 + 4 + 8 + 8 + 8 + streams.length * 56
+const headBytes = hashAt + 32
 const rowBytes = 8 + streams.length * 24
 
 /**
  * The file beside a sealed segment. All numbers are big-endian.
  *
  * ```
- *  0    8  "HGINDEX" 1
+ *  0    8  "HGINDEX" 2
  *  8    4  number of blocks
  * 12    4  CRC-32C of all other bytes
  * 16    8  position behind the last frame
  * 24    8  number of frames
  * 32    8  latest arrival, ms                                   float
  * 40  280  per stream: first, next, records, batches, bytes, then earliest and latest time (floats)
+ * 320   32  SHA-256 of the segment up to that position; zeros while it is not known
  *     128  per block: position, then per stream first offset, earliest and latest time (floats)
  * ```
  */
@@ -135,6 +140,7 @@ export function encodeIndex({ summary, blocks }: SegmentIndex): Uint8Array {
     view.setFloat64(at + 40, held.fromMs)
     view.setFloat64(at + 48, held.toMs)
   })
+  if (summary.sha256) bytes.set(summary.sha256, hashAt)
   blocks.forEach((block, i) => {
     const at = headBytes + i * rowBytes
     setUint64(view, at, block.position)
@@ -163,6 +169,7 @@ export function decodeIndex(bytes: Uint8Array): SegmentIndex | undefined {
       end: getUint64(view, 16),
       frames: getUint64(view, 24),
       lastArrivedMs: view.getFloat64(32),
+      sha256: known(bytes.slice(hashAt, headBytes)),
       streams: perStream((stream) => {
         const at = 40 + streams.indexOf(stream) * 56
         const [first, next, records, batches, size] = countNames.map((_, j) =>
@@ -184,6 +191,10 @@ export function decodeIndex(bytes: Uint8Array): SegmentIndex | undefined {
       }
     }),
   )
+}
+
+function known(hash: Uint8Array): Uint8Array | undefined {
+  return hash.some((byte) => byte !== 0) ? hash : undefined
 }
 
 function indexCrc(bytes: Uint8Array): number {

@@ -104,6 +104,7 @@ export class Partition implements PartitionView {
     this.#kept = { segments: recovered.active ? segments : [...segments, active.segment] }
     this.#upkeep = new Upkeep(options, memory, snapshots, this.#kept)
     this.#active = active
+    this.#upkeep.catchUp()
     this.#scheduleUpkeep()
   }
 

@@ -1,6 +1,7 @@
 import { perStream } from '../engine.ts'
 import type { HeldMemory } from '../held.ts'
-import type { Segment } from './folder.ts'
+import { readIndex, type Segment, segmentPath, withFile } from './folder.ts'
+import { hashFile } from './hash.ts'
 import { indexName, type SegmentIndex } from './index.ts'
 import type { PartitionOptions } from './partition.ts'
 import { writeIndex } from './recovery.ts'
@@ -41,11 +42,19 @@ export class Upkeep {
   afterSealing(segment: Segment, index: SegmentIndex): void {
     const { disk, directory } = this.#options
     this.#do('keep the index of a segment', async () => {
+      // First without its hash: readers need the rest of it at once.
       await writeIndex(disk, directory, segment.number, index)
       segment.blocks = undefined
     })
+    this.#do('take the hash of a segment', () => this.#hash(segment))
     this.#do('keep a snapshot of what is held', () => this.#snapshot())
     this.retain()
+  }
+
+  /** Makes up for what the end of the process before this one has left undone. */
+  catchUp(): void {
+    for (const segment of this.#kept.segments.slice(0, -1))
+      if (!segment.summary.sha256) this.#do('take the hash of a segment', () => this.#hash(segment))
   }
 
   retain(): void {
@@ -61,6 +70,20 @@ export class Upkeep {
     this.#doing = this.#doing.then(task).catch((error) => {
       this.#options.logger.warn({ err: String(error) }, `could not ${what}`)
     })
+  }
+
+  async #hash(segment: Segment): Promise<void> {
+    const { disk, directory } = this.#options
+    const { number, summary } = segment
+    const index = await readIndex(disk, directory, number)
+    if (index?.summary.end !== summary.end) return
+    const hash = await withFile(disk, segmentPath(directory, number), (file) =>
+      hashFile(file, summary.end),
+    )
+    if (!hash) return
+    index.summary.sha256 = hash
+    await writeIndex(disk, directory, number, index)
+    summary.sha256 = hash
   }
 
   /** As of the beginning of the active segment. Two are kept, since one may turn out damaged. */

@@ -3,8 +3,16 @@ import { type Stream, streams } from '../../../shared/reading.ts'
 import { Audit, type VerifyReport } from '../audit.ts'
 import { perStream } from '../engine.ts'
 import { countPartitions, partitionDirectory } from './embedded.ts'
-import { type FoundSegment, findSegments, sealedLength, segmentPath, withFile } from './folder.ts'
+import {
+  type FoundSegment,
+  findSegments,
+  readIndex,
+  sealedLength,
+  segmentPath,
+  withFile,
+} from './folder.ts'
 import type { Frame } from './frame.ts'
+import { hashFile } from './hash.ts'
 import { readTail } from './recovery.ts'
 import { type SegmentHeader, scanFrames, segmentHeaderLength } from './segment.ts'
 import { readSnapshot, snapshotSegment } from './snapshot.ts'
@@ -37,10 +45,9 @@ async function verifyPartition(
   for (const [i, segment] of found.entries()) {
     const following = found[i + 1]
     await withFile(disk, segmentPath(directory, segment.number), async (file) => {
-      const { index } = following
-        ? { index: { summary: { end: sealedLength(segment, following) } } }
-        : await readTail(file, segment)
-      const to = index.summary.end
+      const to = following
+        ? sealedLength(segment, following)
+        : (await readTail(file, segment)).index.summary.end
       check.segment(segment, found[i - 1])
       const all = { from: segmentHeaderLength, to, mark: segment.mark, bodies: () => true }
       for await (const each of scanFrames(file, all)) {
@@ -48,6 +55,10 @@ async function verifyPartition(
         else check.frame(each.position, each.frame, each.body!)
         await breathe()
       }
+      const index = following && (await readIndex(disk, directory, segment.number))
+      const sealed = index?.summary
+      if (sealed?.sha256 && !sameHash(sealed.sha256, await hashFile(file, to)))
+        check.problem(`segment ${segment.number}: its SHA-256 is not that which it was sealed with`)
     })
   }
   for (const name of await disk.list(directory)) {
@@ -112,4 +123,8 @@ class Check {
       this.#next[stream] = first[stream]
     }
   }
+}
+
+function sameHash(a: Uint8Array, b: Uint8Array): boolean {
+  return Buffer.compare(a, b) === 0
 }
