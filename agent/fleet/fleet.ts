@@ -169,7 +169,8 @@ export class Fleet {
       this.#desired = undefined
       try {
         if (message) await this.#governor.consider(message.payload, message.oversize?.size)
-        else if (clock.monotonicMs() - lookMs >= tickMs) {
+        // However often something comes, time is told.
+        if (clock.monotonicMs() - lookMs >= tickMs) {
           lookMs = clock.monotonicMs()
           await this.#governor.tick(this.#connected)
         }
@@ -226,6 +227,7 @@ export class Fleet {
       random,
       log,
       marks: { session: undefined },
+      renews: true,
       will: {
         topic: this.#topics.status,
         payload: encode({ agent, online: false }),

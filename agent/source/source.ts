@@ -27,6 +27,8 @@ export interface SourceOptions {
   /** Remember the session at the broker. */
   marks: { readonly session: Session | undefined }
   will?: Will
+  /** Subscribes at each connection, as if for the first time, to be given what is retained again. */
+  renews?: boolean
   /** Connections of a source that this one takes the place of: numbers go on, for the marks. */
   connectionsBefore?: number
   onEvent?(event: SourceEvent): void
@@ -280,7 +282,7 @@ export class Source implements AsyncIterable<MessageGroup>, AsyncDisposable {
   #welcomed(link: Link, { sessionPresent, receiveMaximum, sessionExpiry }: Welcome): Session {
     const { random, log, config } = this.#options
     const known = this.#session
-    if (!sessionPresent || !known)
+    if (!sessionPresent || !known || this.#options.renews)
       this.#session = Object.freeze({
         token: Buffer.from(random.bytes(16)).toString('hex'),
         broker: this.#broker,
