@@ -137,7 +137,7 @@ function forward(make: Make, count: number): Promise<Forwarded> {
       perSecond: count / seconds,
       cpuPerMillion: ((after.peer - before.peer) / count) * 1e6,
       brokerCpuPerMillion: ((after.broker - before.broker) / count) * 1e6,
-      peakMb: memory.peakMb(),
+      peakMb: memory.end().peakMb,
     }
   })
 }

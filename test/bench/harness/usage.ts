@@ -17,16 +17,24 @@ export function memoryMb(pid: number): number {
   return Number(/^RssAnon:\s+(\d+) kB/m.exec(text)?.[1] ?? 0) / 1_000
 }
 
-/** Looks at a process's own memory every so often until it is asked for the most that it saw. */
-export function watchMemory(pid: number, everyMs = 20): { peakMb(): number } {
-  let peakMb = 0
-  const timer = setInterval(() => {
-    peakMb = Math.max(peakMb, memoryMb(pid))
-  }, everyMs)
+export interface SeenMemory {
+  /** The most that was seen. */
+  peakMb: number
+  /** What it grew by, from the most in the second quarter of the time to the most in the last. */
+  grownMb: number
+}
+
+/** Looks at a process's own memory every so often until it is told to end. */
+export function watchMemory(pid: number, everyMs = 20): { end(): SeenMemory } {
+  const seen: number[] = []
+  const timer = setInterval(() => seen.push(memoryMb(pid)), everyMs)
   return {
-    peakMb() {
+    end() {
       clearInterval(timer)
-      return peakMb
+      const quarter = Math.ceil(seen.length / 4)
+      const second = Math.max(0, ...seen.slice(quarter, 2 * quarter))
+      const last = Math.max(0, ...seen.slice(-quarter))
+      return { peakMb: Math.max(0, ...seen), grownMb: last - second }
     },
   }
 }

@@ -1,0 +1,8 @@
+import { fileURLToPath } from 'node:url'
+
+const command = fileURLToPath(new URL('../../../headgate.mjs', import.meta.url))
+
+/** Starts a program with the packaged agent's settings of V8, which trade some time for memory. */
+export const asPackaged = {
+  command: [process.execPath, '--max-semi-space-size=2', '--optimize-for-size', command],
+}
