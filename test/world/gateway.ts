@@ -18,7 +18,7 @@ export interface GatewayOptions {
   server(): Server | undefined
   log: WorldLog
   writeBufferBytes: number
-  written(gateway: Gateway, changes: readonly StoreChange[]): void
+  written(gateway: Gateway, changes: readonly StoreChange[]): () => void
   /** It begins anew on its store. */
   opened(gateway: Gateway): void
   /** The agent has ended by itself. */

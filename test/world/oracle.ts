@@ -89,6 +89,8 @@ export class Oracle {
   readonly #assigned = new Map<string, string>()
   /** Where each content was numbered. */
   readonly #places = new Map<string, string[]>()
+  /** What stands in a store, or has stood there. */
+  readonly #decided = new Set<string>()
   /** Places that have stood for two contents. */
   readonly #disputed = new Set<string>()
   /** Places by who has numbered them, and those whose incarnation that one has closed since. */
@@ -109,8 +111,8 @@ export class Oracle {
     this.violations.push({ promise, text })
   }
 
-  /** A gateway asks its store for this write. */
-  written(gateway: Gateway, changes: readonly StoreChange[]): void {
+  /** A gateway asks its store for this write; to be called back once it is done. */
+  written(gateway: Gateway, changes: readonly StoreChange[]): () => void {
     let names = this.#names.get(gateway)
     if (!names) {
       names = new Map()
@@ -124,17 +126,23 @@ export class Oracle {
         if (stored) names.set(ordinal, stored.id)
       }
     }
+    const numbered: string[] = []
     for (const { key, value } of changes) {
       const place = value && parseEntryKey(key)
       const entry = place && decodeEntry(key, value)
       if (!place || !entry || entry.kind === 'gap') continue
       const name = this.#nameOf(gateway, place.ordinal)
+      const contents = contentsOf(decodeItem(entry.item, this.#table))
+      numbered.push(...contents)
       let sequence = place.first
-      for (const content of contentsOf(decodeItem(entry.item, this.#table))) {
+      for (const content of contents) {
         const at = `${name}/${place.lane}/${sequence++}`
         this.#assign(at, content)
         if (this.#excuses.forked) this.#numbers(gateway, at)
       }
+    }
+    return () => {
+      for (const content of numbered) this.#decided.add(content)
     }
   }
 
@@ -166,7 +174,7 @@ export class Oracle {
   /** What agents have taken and not numbered: a reduction holds it, or leaves it out. */
   undecided(): Accepted[] {
     return this.#broker.record.filter(
-      ({ point, sentTo, contents }) => point && sentTo.size > 0 && !this.#places.has(contents[0]!),
+      ({ point, sentTo, contents }) => point && sentTo.size > 0 && !this.#decided.has(contents[0]!),
     )
   }
 

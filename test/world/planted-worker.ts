@@ -1,13 +1,16 @@
 // Runs histories with one bug planted, until one is caught: a thread of `npm run world -- --planted-bugs`.
 import { parentPort, workerData } from 'node:worker_threads'
-import { type Caught, type PlantedBug, plant } from './planted.ts'
+import { type Caught, type Hunt, plant } from './planted.ts'
 
-const { bug, seeds } = workerData as { bug: PlantedBug; seeds: number }
+const { bug, from, to, only, shrinks } = workerData as Hunt
 plant(bug)
-const { runHistory } = await import('./history.ts')
+const { runHistory, shrink } = await import('./history.ts')
 let caught: Caught | undefined
-for (let seed = 1; seed <= seeds && !caught; seed++) {
-  const [violation] = (await runHistory(seed)).violations
-  if (violation) caught = { seed, violation: `${violation.promise}: ${violation.text}` }
+for (let seed = from; seed <= to && !caught; seed++) {
+  const history = await runHistory(seed, { only })
+  if (history.violations.length === 0) continue
+  const smallest = shrinks ? await shrink(history) : history
+  const [{ promise, text }] = smallest.violations as [{ promise: string; text: string }]
+  caught = { seed, only: smallest.only, promise, text }
 }
 parentPort?.postMessage(caught)

@@ -1,4 +1,5 @@
 import { registerHooks } from 'node:module'
+import { Worker } from 'node:worker_threads'
 
 /**
  * A deliberate bug: a line of the shipped code that is another line while a world runs. The place must be
@@ -14,7 +15,30 @@ export interface PlantedBug {
 /** The first history in which a bug shows. */
 export interface Caught {
   seed: number
-  violation: string
+  /** Numbers of the faults that it takes, where they were looked for. */
+  only: readonly number[] | undefined
+  promise: string
+  text: string
+}
+
+/** Where a planted bug is looked for. */
+export interface Hunt {
+  bug: PlantedBug
+  /** Seeds, both inclusive. */
+  from: number
+  to: number
+  only?: readonly number[] | undefined
+  /** Looks for the faults that it takes, too. */
+  shrinks?: boolean
+}
+
+/** Undefined when no history shows the bug. */
+export async function hunt(hunt: Hunt): Promise<Caught | undefined> {
+  const worker = new Worker(new URL('planted-worker.ts', import.meta.url), { workerData: hunt })
+  return new Promise((resolve, reject) => {
+    worker.once('message', resolve)
+    worker.once('error', reject)
+  })
 }
 
 export const plantedBugs: readonly PlantedBug[] = [
@@ -229,6 +253,24 @@ export const plantedBugs: readonly PlantedBug[] = [
     name: 'forget the name of a damaged incarnation',
     file: 'agent/outbox/recovery.ts',
     from: 'if (latest?.ordinal === ordinal) return fromHex(latest.id)',
+    to: '',
+  },
+  {
+    name: 'buffered for ever, held by nobody',
+    file: 'agent/agent.ts',
+    from: 'outbox.settleHeld(filter.held)',
+    to: '',
+  },
+  {
+    name: 'offer nothing again',
+    file: 'agent/outbox/outbox.ts',
+    from: 'totals.doubted = lanes',
+    to: '',
+  },
+  {
+    name: 'half a renumbering',
+    file: 'agent/outbox/outbox.ts',
+    from: 'for (const ordinal of outbox.#halfRenumbered()) await outbox.renumber(ordinal)',
     to: '',
   },
 ]

@@ -42,8 +42,8 @@ export interface StoreOptions {
   coverage: Coverage
   /** Log file and memtable are changed for new ones at this size; the old one is turned into a table. */
   writeBufferBytes: number
-  /** Sees every write that is asked for, whatever becomes of it. */
-  written(changes: readonly StoreChange[]): void
+  /** Sees every write that is asked for, whatever becomes of it; called back once it is done. */
+  written(changes: readonly StoreChange[]): () => void
   opened(): void
 }
 
@@ -257,8 +257,8 @@ export class SimulatedStore {
     this.#failed = false
   }
 
-  written(changes: readonly StoreChange[]): void {
-    this.#options.written(changes)
+  written(changes: readonly StoreChange[]): () => void {
+    return this.#options.written(changes)
   }
 
   /** Virtual time of an operation, ms. */
@@ -287,8 +287,8 @@ class Handle implements Store {
 
   write(changes: readonly StoreChange[], { sync }: { sync: boolean }): Promise<void> {
     this.#check()
-    this.#folder.written(changes)
-    const done = this.#writing.then(() => this.#write(changes, sync))
+    const written = this.#folder.written(changes)
+    const done = this.#writing.then(() => this.#write(changes, sync)).then(written)
     this.#writing = done.catch(() => {})
     return done
   }
