@@ -4,18 +4,20 @@ import {
   chainItem,
   decodeItem,
   encodeItem,
+  type Gap,
   type Item,
   itemCount,
   type LaneRecord,
   maxBatchItems,
   type QuarantinedMessage,
+  readingsOf,
 } from '../../shared/batch.ts'
 import type { Chain } from '../../shared/chain.ts'
 import { duration, size } from '../../shared/config.ts'
 import { UserError } from '../../shared/failure.ts'
 import type { Ledger } from '../../shared/ledger.ts'
 import type { Clock, Random, Store, StoreChange } from '../../shared/ports.ts'
-import { type AdmittedReading, type Lane, lanes } from '../../shared/reading.ts'
+import { type AdmittedReading, type Lane, lanes, SeriesTable } from '../../shared/reading.ts'
 import { type Admission, type Judgement, passingFilter } from '../filter/filter.ts'
 import type { StateChange, StateReader, StateSpace } from '../state.ts'
 import { codedStore } from './coded-store.ts'
@@ -44,7 +46,7 @@ import {
   tailRange,
   totalsKey,
 } from './key.ts'
-import { describeGap, encodeBounded, isGap, runsOf, split } from './piece.ts'
+import { describeGap, encodeBounded, isBare, isGap, runsOf, split } from './piece.ts'
 import {
   addToStock,
   gapEntry,
@@ -58,6 +60,7 @@ import {
   type StoredTotals,
 } from './recovery.ts'
 import { clearTail, Tail, type TailDraft, type TailPiece, tailSchema } from './tail.ts'
+import { thin } from './thinning.ts'
 import { copyTotals, countWire, type Totals } from './totals.ts'
 
 export { OutboxFailure } from './failure.ts'
@@ -67,12 +70,13 @@ export const outboxSchema = z.strictObject({
   maxBytes: size({ min: '1MiB', max: '1TiB' }).prefault('1GiB'),
   /**
    * What gives way when they are reached: a lane that says `evict` loses its oldest (`bulk` first, `urgent`
-   * last); where every lane that has something says `block`, the source waits, and the broker keeps it.
+   * last); one that says `thin` first loses resolution, within a bound that it then names; where every lane
+   * that has something says `block`, the source waits, and the broker keeps it.
    */
   whenFull: z
     .strictObject({
-      urgent: z.enum(['evict', 'block']).default('evict'),
-      bulk: z.enum(['evict', 'block']).default('evict'),
+      urgent: z.enum(['thin', 'evict', 'block']).default('evict'),
+      bulk: z.enum(['thin', 'evict', 'block']).default('thin'),
       quarantine: z.enum(['evict', 'block']).default('evict'),
     })
     .prefault({}),
@@ -84,6 +88,15 @@ export const outboxSchema = z.strictObject({
   tail: tailSchema.optional(),
 })
 export type OutboxConfig = z.infer<typeof outboxSchema>
+
+/** Bytes of room that are made at a time at most: the commit that needs it waits. */
+const mostMadeRoom = 2 ** 20
+
+/** Readings that are thinned together: enough to leave some out, no more than an entry may hold. */
+const minThinned = 64
+const maxThinned = { readings: 5_000, bytes: 256 * 1024 }
+/** What is left must be smaller by a third, at least. */
+const worthThinning = 2 / 3
 
 /** So many incarnations are remembered once they are delivered, some hundred bytes each. */
 const remembered = 64
@@ -176,6 +189,8 @@ export class Outbox implements StateReader, AsyncDisposable {
   readonly #head: Record<Lane, { ordinal: number; first: number }>
   /** Last sequence of a lane that may be on its way, per lane: not to be evicted. */
   readonly #pinned: Partial<Record<Lane, { ordinal: number; last: number }>> = {}
+  /** How far a lane has been looked through for what could be thinned. */
+  readonly #thinnedTo: Partial<Record<Lane, { ordinal: number; first: number }>> = {}
   /** Monotonic time since which a lane has had something to send, ms: the wall clock may jump. */
   readonly #waitingSince: Record<Lane, number>
   readonly #listeners = new Set<() => void>()
@@ -335,7 +350,7 @@ export class Outbox implements StateReader, AsyncDisposable {
         const entry = place && decodeEntry(key, value)
         if (!place || !entry) throw new Error(`an entry of lane ${lane} has become unreadable`)
         const wanted = (limits.last ?? Infinity) - place.first + 1
-        const room = entry.kind === 'gap' ? wanted : Math.min(wanted, limits.maxCount - counted)
+        const room = isBare(entry) ? wanted : Math.min(wanted, limits.maxCount - counted)
         if (cut) {
           const fits =
             cut.incarnation.ordinal === place.ordinal &&
@@ -350,11 +365,11 @@ export class Outbox implements StateReader, AsyncDisposable {
         }
         const { taken, rest } =
           entry.count <= room ? { taken: entry, rest: undefined } : split(entry, room)
-        counted += entry.kind === 'gap' ? 1 : taken.count
+        counted += isBare(entry) ? 1 : taken.count
         cut ??= this.#startCut(lane, place.ordinal, place.first, entry)
         cut.last = place.first + taken.count - 1
         cut.after = taken.after
-        cut.items.push({ bytes: taken.item, count: taken.count, gap: entry.kind === 'gap' })
+        cut.items.push({ bytes: taken.item, count: taken.count, gap: isBare(taken) })
         cut.bytes += taken.item.length
         cut.received += taken.received
         if (entry.kind === 'records') cut.records += taken.count
@@ -466,8 +481,9 @@ export class Outbox implements StateReader, AsyncDisposable {
     const item = decodeItem(cut.items[0]!.bytes)
     await this.#exclusive(async () => {
       const draft = this.#draft()
-      if (item.kind === 'readings') {
-        const record = quarantineRecord(refusedReading(item.readings[0]!, reason))
+      const [reading] = readingsOf(item)
+      if (reading) {
+        const record = quarantineRecord(refusedReading(reading, reason))
         draft.append('quarantine', { kind: 'records', records: [record] }, true)
       }
       const gap = gapEntry(
@@ -824,13 +840,91 @@ export class Outbox implements StateReader, AsyncDisposable {
 
   /** Makes room: the oldest that was never sent goes first, `bulk` before `quarantine` before `urgent`. */
   async #evict(): Promise<void> {
-    const target = this.#config.maxBytes * 0.95
-    for (const lane of ['bulk', 'quarantine', 'urgent'] as const)
-      if (this.#config.whenFull[lane] === 'evict')
+    const { maxBytes } = this.#config
+    const target = maxBytes - Math.min(maxBytes * 0.05, mostMadeRoom)
+    for (const lane of ['bulk', 'quarantine', 'urgent'] as const) {
+      const policy = this.#config.whenFull[lane]
+      if (policy === 'thin') while (this.bytes > target && (await this.#thin(lane))) {}
+      if (policy !== 'block')
         while (this.bytes > target) {
           const wanted = this.bytes - target
           if (!(await this.#giveUp(lane, 'evicted', (_, freed) => freed < wanted))) break
         }
+    }
+  }
+
+  /**
+   * Thins the oldest readings of a lane that are whole, some thousands of them: one gap, which carries those
+   * that are left, takes their place. False when there are none any more that would get smaller.
+   */
+  async #thin(lane: Lane): Promise<boolean> {
+    for (;;) {
+      const stretch = await this.#wholeReadings(lane)
+      if (!stretch) return false
+      const { ordinal, first, victims } = stretch
+      this.#thinnedTo[lane] = { ordinal, first: first + stretch.count }
+      const table = new SeriesTable()
+      const left = thin(
+        victims.flatMap(({ entry }) => readingsOf(decodeItem(entry.item, table))),
+        table,
+      )
+      if (!left) continue
+      const { before } = victims[0]!.entry
+      const { after, committedMs } = victims.at(-1)!.entry
+      const { count } = stretch
+      const received = left.kept.readings.length
+      const gap: Gap = { ...left, count, reason: 'thinned', after, atLeast: false }
+      const entry = { ...gapEntry(gap, before, committedMs), received }
+      if (entry.item.length > stretch.bytes * worthThinning) continue
+      const key = entryKey(lane, ordinal, first)
+      const totals = copyTotals(this.#totals)
+      totals.ledger.evicted += count - received
+      totals.gaps += count - received
+      await this.#write(
+        [
+          ...victims.map((victim) => ({ key: victim.key, value: undefined })),
+          { key, value: encodeEntry(key, entry) },
+          this.#putTotals(totals, received - count),
+        ],
+        true,
+      )
+      this.#totals = totals
+      const stock = this.#stock[lane]
+      stock.entries -= victims.length - 1
+      stock.received -= count - received
+      stock.bytes += entry.item.length - stretch.bytes
+      return true
+    }
+  }
+
+  /** Consecutive entries of readings that were never sent or thinned, from where thinning has come. */
+  async #wholeReadings(lane: Lane): Promise<Stretch | undefined> {
+    const pinned = this.#pinned[lane]
+    const free = pinned ? { ordinal: pinned.ordinal, first: pinned.last + 1 } : this.#head[lane]
+    let stretch: Stretch | undefined
+    for await (const { key, value } of this.#store.read(
+      entryRange(lane, later(free, this.#thinnedTo[lane])),
+    )) {
+      const at = parseEntryKey(key)
+      const entry = at && decodeEntry(key, value)
+      if (!at || !entry) throw this.#fail('OUTBOX_READ_FAILED', new Error('an entry is damaged'))
+      // What the filter made itself balances apart, and is little.
+      const isWhole = entry.kind === 'readings' && entry.received === entry.count
+      const ends =
+        !isWhole ||
+        (stretch &&
+          (at.ordinal !== stretch.ordinal ||
+            stretch.count + entry.count > maxThinned.readings ||
+            stretch.bytes + entry.item.length > maxThinned.bytes))
+      if (ends && stretch && stretch.count >= minThinned) return stretch
+      if (ends) stretch = undefined
+      if (!isWhole) continue
+      stretch ??= { ordinal: at.ordinal, first: at.first, victims: [], count: 0, bytes: 0 }
+      stretch.victims.push({ key: key.slice(), entry })
+      stretch.count += entry.count
+      stretch.bytes += entry.item.length
+    }
+    return stretch && stretch.count >= minThinned ? stretch : undefined
   }
 
   /**
@@ -884,16 +978,16 @@ export class Outbox implements StateReader, AsyncDisposable {
       if (!at || !entry) throw this.#fail('OUTBOX_READ_FAILED', new Error('an entry is damaged'))
       if (place && at.ordinal !== place.ordinal) break
       // A gap of the same kind is taken in, so that gaps do not pile up; behind others start anew.
-      if (entry.kind === 'gap' && !isGap(entry, reason)) {
+      if (isBare(entry) && !isGap(entry, reason)) {
         if (freed > 0) break
         victims = []
         place = undefined
         continue
       }
-      if (entry.kind !== 'gap' && !goesOn(entry, freed)) break
+      if (!isBare(entry) && !goesOn(entry, freed)) break
       place ??= { ordinal: at.ordinal, first: at.first }
       victims.push({ key: key.slice(), entry })
-      freed += entry.kind === 'gap' ? 0 : entry.item.length
+      freed += isBare(entry) ? 0 : entry.item.length
       if (victims.length >= 1_000) break
     }
     if (!place || freed === 0) return false
@@ -910,7 +1004,7 @@ export class Outbox implements StateReader, AsyncDisposable {
     fill(draft, totals, afterLoss(this.#onLoss(seriesOf(items))))
     totals.ledger.evicted += received
     totals.gaps += victims.reduce(
-      (sum, victim) => sum + (victim.entry.kind === 'gap' ? 0 : victim.entry.count),
+      (sum, { entry }) => sum + (entry.kind === 'gap' ? entry.received : entry.count),
       0,
     )
     await this.#write(
@@ -1073,9 +1167,26 @@ function afterLoss({ suppressed, absorbed, held, ...judgement }: Judgement): Com
 function seriesOf(items: readonly Item[]): Iterable<{ device: string; metric: string }> {
   const series = new Map<string, { device: string; metric: string }>()
   for (const item of items)
-    for (const reading of item.kind === 'readings' ? item.readings : [])
+    for (const reading of readingsOf(item))
       series.set(JSON.stringify([reading.series.device, reading.series.metric]), reading.series)
   return series.values()
+}
+
+/** Consecutive entries of one lane and incarnation. */
+interface Stretch {
+  ordinal: number
+  first: number
+  victims: { key: Uint8Array; entry: Entry }[]
+  /** Readings, and the bytes of their items. */
+  count: number
+  bytes: number
+}
+
+function later(
+  a: { ordinal: number; first: number },
+  b: { ordinal: number; first: number } | undefined,
+): { ordinal: number; first: number } {
+  return b && (b.ordinal - a.ordinal || b.first - a.first) > 0 ? b : a
 }
 
 type Mutable<T> = { -readonly [Key in keyof T]: T[Key] }

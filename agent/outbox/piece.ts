@@ -6,6 +6,7 @@ import {
   type GapReason,
   type Item,
   itemCount,
+  readingsOf,
 } from '../../shared/batch.ts'
 import type { Chain } from '../../shared/chain.ts'
 import type { AdmittedReading, Lane } from '../../shared/reading.ts'
@@ -84,13 +85,23 @@ export function split(entry: Entry, count: number): { taken: Entry; rest: Entry 
   const remaining = entry.count - count
   if (item.kind === 'gap') {
     // Where in the gap the series' readings stood is not known: the first part keeps the list.
-    const [first, second] = [
-      { ...item, count },
-      { ...item, count: remaining, series: [] },
-    ]
+    const { kept, ...gap } = item
+    const first = keptBetween(kept, 0, count)
+    const second = keptBetween(kept, count, entry.count)
     return {
-      taken: { ...entry, count, item: encodeItem(first) },
-      rest: { ...entry, count: remaining, before: entry.after, item: encodeItem(second) },
+      taken: {
+        ...entry,
+        count,
+        received: first.kept?.readings.length ?? 0,
+        item: encodeItem({ ...gap, ...first, count }),
+      },
+      rest: {
+        ...entry,
+        count: remaining,
+        received: second.kept?.readings.length ?? 0,
+        before: entry.after,
+        item: encodeItem({ ...gap, ...second, count: remaining, series: [] }),
+      },
     }
   }
   const head = slice(item, 0, count)
@@ -105,6 +116,15 @@ export function split(entry: Entry, count: number): { taken: Entry; rest: Entry 
       item: encodeItem(slice(item, count)),
     },
   }
+}
+
+/** The readings of a thinned gap from one place to before another. */
+function keptBetween(kept: Gap['kept'], from: number, to: number): Pick<Gap, 'kept'> {
+  if (!kept) return {}
+  const isIn = (place: number) => place >= from && place < to
+  const readings = kept.readings.filter((_, i) => isIn(kept.places[i]!))
+  const places = kept.places.filter(isIn).map((place) => place - from)
+  return places.length > 0 ? { kept: { places, readings } } : {}
 }
 
 /** A gap in place of items: which series, how many readings of each, and the time they span. */
@@ -129,20 +149,24 @@ export function describeGap(
     else if (series.size < maxGapSeries) series.set(key, { device, metric, count: number })
   }
   for (const item of items) {
-    if (item.kind === 'readings')
-      for (const { series, timeMs } of item.readings) {
-        add(series.device, series.metric, 1)
-        see(timeMs, timeMs)
-      }
-    else if (item.kind === 'gap') {
+    for (const { series, timeMs } of readingsOf(item)) {
+      add(series.device, series.metric, 1)
+      see(timeMs, timeMs)
+    }
+    if (item.kind === 'gap') {
       for (const row of item.series) add(row.device, row.metric, row.count)
       if (item.fromMs !== undefined && item.toMs !== undefined) see(item.fromMs, item.toMs)
       atLeast ||= item.atLeast
-    } else
+    } else if (item.kind === 'records')
       for (const record of item.records)
         if (record.type === 'quarantine') see(record.arrival.wallMs, record.arrival.wallMs)
   }
   return { count, reason, after, series: [...series.values()], fromMs, toMs, atLeast }
+}
+
+/** Nothing but a gap: no reading was kept in it. */
+export function isBare(entry: Entry): boolean {
+  return entry.kind === 'gap' && entry.received === 0
 }
 
 export function isGap(entry: Entry, reason: GapReason): boolean {

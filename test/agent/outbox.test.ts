@@ -145,7 +145,8 @@ test('lanes, quarantine and state commit with the group, all or nothing', async 
 
 test('a full outbox evicts the oldest bulk readings, and a gap says which', async (t) => {
   const directory = await temporaryDirectory(t)
-  await using outbox = await openOutbox(directory, { config: { maxBytes: 1500 } })
+  const whenFull = { urgent: 'evict', bulk: 'evict', quarantine: 'evict' } as const
+  await using outbox = await openOutbox(directory, { config: { maxBytes: 1500, whenFull } })
   for (let i = 0; i < 40; i++) await outbox.commit(groupOf(readings(20, 1 + i * 20)))
   assert.ok(outbox.bytes <= 1500, `${outbox.bytes} bytes`)
   const { ledger } = outbox
