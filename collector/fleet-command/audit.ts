@@ -48,7 +48,7 @@ async function read(options: AuditOptions): Promise<string> {
     })
   const { client } = await openFleet(options)
   await using _ = client
-  return client.audit()
+  return await client.audit()
 }
 
 async function verify(text: string, seenFile: string): Promise<void> {

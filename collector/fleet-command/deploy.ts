@@ -19,6 +19,7 @@ import {
   type FleetOptions,
   openFleet,
   printJson,
+  table,
   withFleet,
 } from './options.ts'
 import { Progress } from './progress.ts'
@@ -259,7 +260,7 @@ async function rollout(options: RolloutOptions, check: DocumentCheck): Promise<v
   const members = await client.agents(group)
   if (members.length === 0) throw new UserError(`nobody is in group ${group}`)
   const version = (await client.version()) + 1
-  const before = [...Map.groupBy(members, ({ desired }) => desired)]
+  const before = [...Map.groupBy(members, runs)]
   for (const [desired] of before)
     if (desired !== undefined)
       process.stdout.write(
@@ -325,7 +326,39 @@ async function rehearse(options: RehearseOptions, check: DocumentCheck): Promise
     timeoutMs: timeout,
   })
   if (options.json) return printJson(result)
-  process.stdout.write(`${lines(result).join('\n')}\n`)
+  process.stdout.write(describeRehearsal(result as unknown as Rehearsal))
+}
+
+/** What of a rehearsal's result is printed for a person. */
+interface Rehearsal {
+  readings: number
+  from?: string
+  to?: string
+  truncated: boolean
+  running: Record<string, number>
+  candidate: Record<string, number>
+  gained: object[]
+  lost: object[]
+  decodeDiffers: boolean
+}
+
+function describeRehearsal(rehearsal: Rehearsal): string {
+  const { readings, from, to, truncated, running: now, candidate, gained, lost } = rehearsal
+  const words = ['kept', 'suppressed', 'absorbed', 'derived', 'bytes', 'alerts']
+  const row = (name: string, made: Record<string, number>) => [
+    name,
+    ...words.map((word) => String(made[word] ?? '')),
+  ]
+  const alerts = (what: string, list: object[]) =>
+    list.map((alert) => `${what} alert: ${JSON.stringify(alert)}\n`).join('')
+  return (
+    `${readings} readings${from ? ` from ${from} to ${to}` : ', so nothing can be said: is outbox.tail set?'}` +
+    `${truncated ? ', and there were more' : ''}\n` +
+    table([['', ...words], row('running', now), row('candidate', candidate)]) +
+    alerts('gained', gained) +
+    alerts('lost', lost) +
+    (rehearsal.decodeDiffers ? 'the candidate decodes otherwise, which is not rehearsed\n' : '')
+  )
 }
 
 /** What a command gives, a line for each value. */
@@ -387,18 +420,27 @@ async function documentOf(client: FleetClient, files: ManagerFiles, version: num
   return open('configuration', await client.envelope(version), files.configPublic)
 }
 
+/**
+ * The version that an agent runs, which is not what it was last sent where that was taken back; undefined
+ * for the gateway's own file. Who has not been heard of is taken to run what it was sent.
+ */
+function runs({ reported, desired }: AgentView): number | undefined {
+  return reported ? reported.version || undefined : desired
+}
+
 async function showDifference(
   client: FleetClient,
   files: ManagerFiles,
-  { agent, desired }: AgentView,
+  view: AgentView,
   document: Document,
 ): Promise<void> {
-  if (desired === undefined) {
-    process.stdout.write(`${agent} has had nothing from the fleet yet\n`)
+  const version = runs(view)
+  if (version === undefined) {
+    process.stdout.write(`${view.agent} runs its own file, which is not known here\n`)
     return
   }
-  const { document: before } = await documentOf(client, files, desired)
-  process.stdout.write(diffText(before, document, `version ${desired}`))
+  const { document: before } = await documentOf(client, files, version)
+  process.stdout.write(diffText(before, document, `version ${version}`))
 }
 
 function diffText(before: Document, after: Document, what: string): string {

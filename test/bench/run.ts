@@ -18,6 +18,7 @@ const benches = [
   'peers',
   'filter',
   'gateway',
+  'fleet',
 ]
 /** Those with figures that hold on any machine: bytes, and ratios of CPU times. */
 const checked = ['wire', 'receive', 'commit', 'ingest']
