@@ -93,7 +93,7 @@ export type OutboxConfig = z.infer<typeof outboxSchema>
 const mostMadeRoom = 2 ** 20
 
 /** Readings that are thinned together: enough to leave some out, no more than an entry may hold. */
-const minThinned = 64
+const minThinned = 16
 const maxThinned = { readings: 5_000, bytes: 256 * 1024 }
 /** What is left must be smaller by a third, at least. */
 const worthThinning = 2 / 3

@@ -3,7 +3,9 @@ import { type TestContext, test } from 'node:test'
 import type { Outbox, OutboxConfig } from '../../agent/outbox/outbox.ts'
 import { decodeItem, itemCount, readingsOf } from '../../shared/batch.ts'
 import { imbalance } from '../../shared/ledger.ts'
+import type { Store } from '../../shared/ports.ts'
 import { type AdmittedReading, SeriesTable } from '../../shared/reading.ts'
+import { MemoryStore } from '../support/memory-store.ts'
 import { groupOf, openOutbox, wholeLane } from '../support/outbox.ts'
 import { Seeded } from '../support/seeded.ts'
 import { temporaryDirectory } from '../support/temporary.ts'
@@ -195,4 +197,43 @@ test('readings without anything to leave out are evicted', async (t) => {
     )
   const { gone } = await drain(outbox)
   assert.deepEqual(Object.keys(gone), ['evicted'])
+})
+
+test('a write that fails in the middle of thinning, done or not, costs nothing more', async () => {
+  for (const applied of [true, false])
+    for (const nth of [1, 2, 5]) {
+      const content = new MemoryStore()
+      let thinnings = 0
+      const failing: Store = {
+        get: (key) => content.get(key),
+        read: (range) => content.read(range),
+        async write(changes) {
+          // Only where it makes room are entries deleted here: nothing is released.
+          const isThinning = changes.some(({ value }) => value === undefined)
+          if (isThinning && ++thinnings === nth) {
+            if (applied) await content.write(changes)
+            throw new Error('EIO')
+          }
+          await content.write(changes)
+        },
+        async close() {},
+      }
+      const seeded = new Seeded(7)
+      const before = await openOutbox('', { store: failing, config: full })
+      const sent: AdmittedReading[] = []
+      for (;;) {
+        const readings = plantReadings(2_000, sent.length, seeded)
+        sent.push(...readings) // The commit itself is done before room is made.
+        const error = await before.commit(groupOf(readings)).catch((error: Error) => error)
+        if (error) break
+      }
+      await before.close()
+      await using after = await openOutbox('', { store: content, config: full })
+      assert.deepEqual(after.damage, [])
+      const { found, gone } = await drain(after)
+      assertBounded(sent, found, 1)
+      assert.equal(found.size + (gone.thinned ?? 0), sent.length)
+      assert.equal(imbalance(after.ledger), 0)
+      assert.equal(after.ledger.received, sent.length)
+    }
 })
