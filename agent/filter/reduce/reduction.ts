@@ -3,7 +3,7 @@ import { StateProblem, type StateReader, type StateWriter } from '../state-bytes
 import { Cone } from './cone.ts'
 import { Hold } from './hold.ts'
 import type { Decisions, Segmenter } from './segment.ts'
-import { Tolerance } from './tolerance.ts'
+import { type Tolerance, toleranceOf } from './tolerance.ts'
 
 export interface ReductionConfig {
   method: 'linear' | 'deadband'
@@ -20,6 +20,7 @@ export type Dress = (between: 'hold' | 'linear', epsilon: number) => Series
 const untrue = Quality.outOfRange | Quality.notFinite | Quality.anomalous
 
 const nothing: AdmittedReading[] = []
+const exact = toleranceOf({ absolute: 0 })
 
 /** Readings that a saved state can hold at most. */
 const maxSaved = 64
@@ -49,7 +50,7 @@ export class Reduction {
   constructor(config: ReductionConfig, dress: Dress, seen = false) {
     this.#config = config
     this.#dress = dress
-    this.#tolerance = new Tolerance(config.error)
+    this.#tolerance = toleranceOf(config.error)
     const { method, heartbeatMs } = config
     this.#numbers =
       method === 'linear'
@@ -129,7 +130,7 @@ export class Reduction {
 
   #segmenterOf({ value }: AdmittedReading): Segmenter {
     if (typeof value === 'number' && Number.isFinite(value)) return this.#numbers
-    this.#others ??= new Hold(new Tolerance({ absolute: 0 }), this.#config.heartbeatMs)
+    this.#others ??= new Hold(exact, this.#config.heartbeatMs)
     return this.#others
   }
 

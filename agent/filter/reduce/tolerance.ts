@@ -32,6 +32,19 @@ export class Tolerance {
   }
 }
 
+const fixed = new WeakMap<object, Tolerance>()
+
+/** The tolerance of one series. One that does not grow has no state, so series share it. */
+export function toleranceOf(error: { absolute: number } | { share: number }): Tolerance {
+  if ('share' in error) return new Tolerance(error)
+  let tolerance = fixed.get(error)
+  if (!tolerance) {
+    tolerance = new Tolerance(error)
+    fixed.set(error, tolerance)
+  }
+  return tolerance
+}
+
 /** The number, cut to two digits or a little less. */
 function twoDigits(value: number): number {
   const rounded = Number(value.toPrecision(2))
