@@ -1,6 +1,10 @@
 import assert from 'node:assert/strict'
-import { generateKeyPairSync } from 'node:crypto'
+import { spawnSync } from 'node:child_process'
+import { createPublicKey, generateKeyPairSync } from 'node:crypto'
+import { readFile, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { test } from 'node:test'
+import { fileURLToPath } from 'node:url'
 import {
   type Configuration,
   type Document,
@@ -11,6 +15,8 @@ import {
 } from '../../shared/fleet/envelope.ts'
 import { isMember } from '../../shared/fleet/groups.ts'
 import { parseFleetTopic, topicsOf } from '../../shared/fleet/topics.ts'
+import { absent } from '../support/needs.ts'
+import { temporaryDirectory } from '../support/temporary.ts'
 
 const keys = generateKeyPairSync('ed25519')
 const others = generateKeyPairSync('ed25519')
@@ -132,4 +138,52 @@ test('groups are asked of labels', () => {
   assert.ok(isMember('site=berlin,line=3', labels))
   for (const group of ['ovens', 'site=berlin,line=4', 'constructor=x', '', 'site=', '=berlin', '*'])
     assert.ok(!isMember(group, labels), group)
+})
+
+/** Debian's, whatever else is on the path: cbor2 and cryptography come as packages of its. */
+const python = '/usr/bin/python3'
+const script = fileURLToPath(new URL('./fleet_envelope.py', import.meta.url))
+
+test('Python reads what we sign, and we what Python signs, by docs/FLEET-WIRE.md', async (t) => {
+  if (spawnSync(python, ['-c', 'import cbor2, cryptography']).status !== 0)
+    return absent(t, 'needs cbor2: apt-get install python3-cbor2 python3-cryptography')
+  const directory = await temporaryDirectory(t)
+  const [publicFile, privateFile] = [join(directory, 'public.pem'), join(directory, 'private.pem')]
+  await writeFile(publicFile, keys.publicKey.export({ type: 'spki', format: 'pem' }))
+  await writeFile(privateFile, keys.privateKey.export({ type: 'pkcs8', format: 'pem' }))
+  const run = (verb: string, file: string, input: string) => {
+    const { stdout, stderr, status } = spawnSync(python, [script, verb, file], { input })
+    assert.equal(status, 0, stderr.toString())
+    return stdout.toString()
+  }
+
+  const documents: Document[] = [configuration.document, { a: [0.1, -0, 1e300, -7, 2 ** 52, null] }]
+  for (const document of documents) {
+    const bytes = sign({ ...configuration, document }, keys.privateKey)
+    const { type, ...payload } = JSON.parse(
+      run('open', publicFile, Buffer.from(bytes).toString('hex')),
+    )
+    assert.equal(type, 'application/vnd.headgate.configuration+cbor')
+    const { notBeforeMs: notBefore, expiresMs: expires } = configuration
+    const expected = { agent: 'gw-001', version: 7, notBefore, expires, document }
+    assert.deepEqual(payload, expected)
+    const theirs = Buffer.from(run('sign', privateFile, JSON.stringify(expected)).trim(), 'hex')
+    assert.deepEqual(
+      open('configuration', theirs, keys.publicKey).document,
+      JSON.parse(JSON.stringify(document)),
+    )
+  }
+
+  // The example of the page, word for word.
+  const page = await readFile(new URL('../../docs/FLEET-WIRE.md', import.meta.url), 'utf8')
+  const block = (language: string) => page.split(`\`\`\`${language}\n`)[1]!.split('```')[0]!
+  const hex = block('hex').replaceAll(/\s/g, '')
+  const { document, ...rest } = JSON.parse(block('json'))
+  const opened = open('configuration', Buffer.from(hex, 'hex'), createPublicKey(block('pem')))
+  assert.deepEqual(opened.document, document)
+  assert.deepEqual([opened.version, opened.expiresMs], [rest.version, rest.expires])
+  const exampleFile = join(directory, 'example.pem')
+  await writeFile(exampleFile, block('pem'))
+  const { type: _, ...payload } = JSON.parse(run('open', exampleFile, hex))
+  assert.deepEqual(payload, { ...rest, document })
 })
