@@ -158,14 +158,14 @@ test('Python reads what we sign, and we what Python signs, by docs/FLEET-WIRE.md
   }
 
   const documents: Document[] = [configuration.document, { a: [0.1, -0, 1e300, -7, 2 ** 52, null] }]
+  const times = { notBefore: configuration.notBeforeMs, expires: configuration.expiresMs }
   for (const document of documents) {
     const bytes = sign({ ...configuration, document }, keys.privateKey)
     const { type, ...payload } = JSON.parse(
       run('open', publicFile, Buffer.from(bytes).toString('hex')),
     )
     assert.equal(type, 'application/vnd.headgate.configuration+cbor')
-    const { notBeforeMs: notBefore, expiresMs: expires } = configuration
-    const expected = { agent: 'gw-001', version: 7, notBefore, expires, document }
+    const expected: object = { agent: 'gw-001', version: 7, ...times, document }
     assert.deepEqual(payload, expected)
     const theirs = Buffer.from(run('sign', privateFile, JSON.stringify(expected)).trim(), 'hex')
     assert.deepEqual(
