@@ -30,12 +30,14 @@ current Node.js.`,
   ],
   // The inspector's signal would open a debugger to whoever may send one. The system's authorities count
   // beside the built-in ones, so that update-ca-certificates has its effect. The rest trades some time of the
-  // collector of garbage for memory: at 2,000 readings/s 64 MB that stay, instead of 135 MB that grow.
+  // collector of garbage for memory: at 2,000 readings/s 65 MB that stay, instead of 135 MB that grow. One thread
+  // for it, instead of four, has one heap of the C library's, instead of four.
   execArgv: [
     '--disable-sigusr1',
     '--use-system-ca',
     '--max-semi-space-size=2',
     '--optimize-for-size',
+    '--v8-pool-size=1',
   ],
   addons: ({ arch }) => ({
     'classic-level.node': join(
