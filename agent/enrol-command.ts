@@ -1,3 +1,6 @@
+import type { Stats } from 'node:fs'
+import { chown, readdir, stat } from 'node:fs/promises'
+import { join } from 'node:path'
 import type { Command } from 'commander'
 import { UserError } from '../shared/failure.ts'
 import { loadAgentConfig } from './config.ts'
@@ -40,7 +43,16 @@ async function act({ url, token, config: file, data, proxy }: EnrolOptions): Pro
   if (!given) throw new UserError('missing --token: see `headgate fleet invite`', { exitCode: 2 })
   if (!/^https:\/\//.test(address) || !URL.canParse(address))
     throw new UserError(`--url takes an https:// address, not "${address}"`, { exitCode: 2 })
-  const folder = identityFolder(config?.data ?? data!)
+  const home = config?.data ?? data!
+  const folder = identityFolder(home)
   const agent = await enrol({ url: address, token: given, folder, proxy, agent: config?.agent })
+  await giveTo(await stat(home), folder)
   process.stdout.write(`enrolled as ${agent}: ${folder}\n`)
+}
+
+/** Where root has called, the agent runs as somebody else: whoever owns its data folder. */
+async function giveTo({ uid, gid }: Stats, folder: string): Promise<void> {
+  if (process.getuid?.() !== 0) return
+  await chown(folder, uid, gid)
+  for (const name of await readdir(folder)) await chown(join(folder, name), uid, gid)
 }

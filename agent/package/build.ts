@@ -20,7 +20,7 @@ batches over HTTP, over any number of outages, restarts and power cuts.
 For 64-bit x86 and ARM. Not for 32-bit ARM, for which there is no official
 current Node.js.`,
   folder,
-  documents: ['CONFIGURATION.md', 'FILTER.md'],
+  documents: ['CONFIGURATION.md', 'FILTER.md', 'INSTALL.md', 'RELIABILITY.md'],
   substitutes: [
     ...slimSubstitutes,
     { module: 'undici/index.js', by: join(slim, 'undici.js') },

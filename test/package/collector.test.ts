@@ -1,6 +1,14 @@
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  chownSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
 import { stringify } from 'yaml'
@@ -99,8 +107,14 @@ test('executables alone make a fleet: founded, joined, and told what to do', asy
     broker: broker.url,
     collector: url,
   })
+  // The service's user owns it, and root enrols.
+  mkdirSync(gateway.data)
+  if (process.getuid?.() === 0) chownSync(gateway.data, 65_534, 65_534)
   const token = await ask(collector, 'fleet', 'invite', 'gw-001', '--fleet', folder)
   await ask(agent, 'enrol', '--url', url, '--token', token, '--config', gateway.configFile)
+  const key = statSync(join(gateway.data, 'identity', 'key.pem'))
+  assert.equal(key.uid, statSync(gateway.data).uid)
+  assert.equal(key.mode & 0o777, 0o600)
   const running = await gateway.start({ command: agent })
   await gateway.subscribed()
   await new Sensor(broker.url).publish(50)
