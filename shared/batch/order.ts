@@ -44,10 +44,8 @@ export function readOrder(bytes: Uint8Array, count: number, seriesCount: number)
   while (at < count) {
     const run = column.done ? count - at : column.next()
     if (run > count - at) throw invalid('order: more than readings')
-    for (const end = at + run; at < end; at++) {
-      seriesOf[at] = order.expected
-      order.came(order.expected)
-    }
+    order.run(seriesOf, at, at + run)
+    at += run
     if (at === count) break
     const series = column.next()
     if (series >= seriesCount) throw invalid('order: no such series')
@@ -75,9 +73,29 @@ class Expectation {
     this.#next = new Uint16Array(seriesCount)
   }
 
+  /** Readings [from, to) of `seriesOf` come as expected, and are filled in. */
+  run(seriesOf: Uint16Array, from: number, to: number): void {
+    const next = this.#next
+    for (let at = from; at < to; ) {
+      seriesOf[at++] = this.expected
+      this.came(this.expected)
+      // Round after round in which nothing is learned.
+      let last = this.#last
+      while (at < to && next[last]! > 0) {
+        last = next[last]! - 1
+        seriesOf[at++] = last
+      }
+      this.#expectAfter(last)
+    }
+  }
+
   came(series: number): void {
     if (this.seen > 0) this.#next[this.#last] = series + 1
     if (series === this.seen) this.seen++
+    this.#expectAfter(series)
+  }
+
+  #expectAfter(series: number): void {
     this.#last = series
     const next = this.#next[series]!
     this.expected = next > 0 ? next - 1 : this.seen < this.#seriesCount ? this.seen : 0

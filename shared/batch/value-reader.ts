@@ -81,11 +81,23 @@ class ValueReader {
       }
       scaled = isDifference ? scaled + numbers.nextSigned() : numbers.nextSigned()
       if (scaled >= scaledLimit || scaled <= -scaledLimit) throw invalid('numbers: over 2^52')
-      if (first) this.#channels.began(channel, code, scaled)
+      if (first) {
+        this.#channels.began(channel, code, scaled)
+        if (!into && this.#skipSmall(at + 1, end, scaled)) return
+      }
       first = false
       if (at === this.#nudgeAt) this.#takeNudge(at, unscale(scaled, e))
       else if (into) into[at] = unscale(scaled, e)
     }
+  }
+
+  /**
+   * Steps over the decimals in [start, end) where none can be out of range: they are plain, or from `scaled`
+   * on so few and small that their sum stays clear of the limit. For who checks only, without adding them up.
+   */
+  #skipSmall(start: number, end: number, scaled: number): boolean {
+    if (this.#otherAt < end || this.#nudgeAt < end) return false
+    return Math.abs(scaled) < scaledLimit / 2 && this.#numbers.skipSmall(end - start)
   }
 
   #integers(start: number, end: number): void {

@@ -50,6 +50,24 @@ export class VarintReader {
     return folded % 2 === 0 ? folded / 2 : -(folded + 1) / 2
   }
 
+  /**
+   * Steps over the next `count` numbers if each has at most two bytes, and so is below 2^14.
+   *
+   * @returns whether it did; otherwise nothing has been read
+   */
+  skipSmall(count: number): boolean {
+    const bytes = this.#bytes
+    const { length } = bytes
+    let at = this.#at
+    for (let left = count; left > 0; left--) {
+      if (at >= length) return false
+      if (bytes[at++]! < 0x80) continue
+      if (at >= length || bytes[at++]! >= 0x80) return false
+    }
+    this.#at = at
+    return true
+  }
+
   /** @throws WireFailure unless everything has been read */
   end(): void {
     if (this.#at !== this.#bytes.length) throw invalid(`${this.#name}: more than it should hold`)
