@@ -1,5 +1,7 @@
 import { existsSync, statSync } from 'node:fs'
+import { readFile } from 'node:fs/promises'
 import type { IncomingMessage } from 'node:http'
+import type { RequestOptions } from 'node:https'
 import { join } from 'node:path'
 import { json, text } from 'node:stream/consumers'
 import { type Command, Option } from 'commander'
@@ -19,6 +21,8 @@ import { describe } from './streams.ts'
 interface SourceOptions {
   data?: string
   collector?: string
+  fleet?: string
+  tokenFile?: string
   json?: boolean
 }
 type ReadOptions = SourceOptions & QueryText & { format: Format }
@@ -61,6 +65,8 @@ function withSource(command: Command, description: string): Command {
     .description(description)
     .option('--data <dir>', "a collector's data folder, or that of an `up`; it may be running")
     .option('--collector <url>', 'ask a running collector')
+    .option('--fleet <dir>', "with the certificate of a manager or a reader, in a fleet's folder")
+    .option('--token-file <file>', 'with a token')
 }
 
 /** A wrong call ends with exit code 2, a reader that has gone away (`| head`) quietly. */
@@ -91,7 +97,7 @@ async function list(options: SourceOptions): Promise<void> {
   const streams =
     source.kind === 'folder'
       ? (describe(await (await openView(source.folder)).statistics()) as Streams)
-      : ((await json(await get(source.url, '/v1/streams'))) as Streams)
+      : ((await json(await get(source, '/v1/streams'))) as Streams)
   if (options.json) return print(`${JSON.stringify(streams, null, 2)}\n`)
   const rows = Object.entries(streams).map(([name, { readings, batches, bytes, ...rest }]) => [
     name,
@@ -110,7 +116,7 @@ async function cat(options: ReadOptions): Promise<void> {
   const source = sourceOf(options)
   const format = options.json ? 'ndjson' : options.format
   const query = parseQuery(options)
-  if (source.kind === 'url') return copy(await get(source.url, pathOf(options, 'records', format)))
+  if (source.kind === 'url') return copy(await get(source, pathOf(options, 'records', format)))
   await printRecords(source.folder, query, format)
 }
 
@@ -120,7 +126,7 @@ async function tail(options: ReadOptions): Promise<void> {
   const query = parseQuery(options)
   const signal = stopSignal()
   if (source.kind === 'url')
-    return copy(await get(source.url, pathOf(options, 'tail', format), signal), signal)
+    return copy(await get(source, pathOf(options, 'tail', format), signal), signal)
   await printRecords(source.folder, { ...query, follow: true, signal }, format)
 }
 
@@ -153,7 +159,7 @@ async function verify(options: SourceOptions): Promise<void> {
   if (source.kind === 'folder') {
     await openView(source.folder) // Says when there is no log.
     report = await verifyLog(nodeDisk(source.folder))
-  } else report = (await json(await get(source.url, '/v1/verify'))) as VerifyReport
+  } else report = (await json(await get(source, '/v1/verify'))) as VerifyReport
   const { problems, segments, frames, bytes, lanes, records } = report
   if (problems.length > 0) process.exitCode = 1
   if (options.json) return print(`${JSON.stringify(report, null, 2)}\n`)
@@ -164,12 +170,15 @@ async function verify(options: SourceOptions): Promise<void> {
   )
 }
 
-type Source = { kind: 'folder'; folder: string } | { kind: 'url'; url: string }
+type Source =
+  | { kind: 'folder'; folder: string }
+  | { kind: 'url'; url: string; options: SourceOptions }
 
-function sourceOf({ data, collector }: SourceOptions): Source {
+function sourceOf(options: SourceOptions): Source {
+  const { data, collector } = options
   if ((data === undefined) === (collector === undefined))
     throw new UserError('name the log with either --data or --collector', { exitCode: 2 })
-  if (collector !== undefined) return { kind: 'url', url: collector.replace(/\/+$/, '') }
+  if (collector !== undefined) return { kind: 'url', url: collector.replace(/\/+$/, ''), options }
   // The folder of an `up` has the collector's inside.
   const inside = join(data!, 'collector')
   return { kind: 'folder', folder: existsSync(inside) ? inside : data! }
@@ -197,7 +206,11 @@ function pathOf(options: QueryText, kind: 'records' | 'tail', format: Format): s
 }
 
 /** Without a time limit: a tail may have nothing to say for days. */
-async function get(url: string, path: string, signal?: AbortSignal): Promise<IncomingMessage> {
+async function get(
+  { url, options }: Extract<Source, { kind: 'url' }>,
+  path: string,
+  signal?: AbortSignal,
+): Promise<IncomingMessage> {
   if (!/^https?:\/\//.test(url) || !URL.canParse(url))
     throw new UserError(
       `--collector takes an address such as http://127.0.0.1:7070, not "${url}"`,
@@ -206,8 +219,9 @@ async function get(url: string, path: string, signal?: AbortSignal): Promise<Inc
       },
     )
   const { get } = url.startsWith('https:') ? await import('node:https') : await import('node:http')
+  const request = { ...(await credentials(options)), ...(signal && { signal }) }
   const answer = await new Promise<IncomingMessage>((resolve, reject) => {
-    get(url + path, signal ? { signal } : {}, resolve).on('error', reject)
+    get(url + path, request, resolve).on('error', reject)
   }).catch((cause: NodeJS.ErrnoException) => {
     const why =
       cause.code === 'ECONNREFUSED' ? 'nobody listens there: is it running?' : cause.message
@@ -215,6 +229,20 @@ async function get(url: string, path: string, signal?: AbortSignal): Promise<Inc
   })
   if (answer.statusCode === 200) return answer
   throw new UserError(`${url}: ${answer.statusCode} ${(await text(answer)).trim()}`)
+}
+
+/** What a collector that is not open asks for. */
+async function credentials({ fleet, tokenFile }: SourceOptions): Promise<RequestOptions> {
+  if (tokenFile !== undefined) {
+    const token = await readFile(tokenFile, 'utf8').catch((cause) => {
+      throw new UserError(`--token-file: ${tokenFile} cannot be read (${cause.code})`, { cause })
+    })
+    return { headers: { authorization: `Bearer ${token.trim()}` } }
+  }
+  if (fleet === undefined) return {}
+  const { readPersonFiles } = await import('./fleet/files.ts')
+  const { ca, cert, key } = await readPersonFiles(fleet)
+  return { ca, cert, key, allowPartialTrustChain: true } as RequestOptions
 }
 
 /** Copies an answer to stdout at stdout's pace. */

@@ -1,5 +1,6 @@
 import type { Command } from 'commander'
 import { stopSignal } from '../shared/command.ts'
+import { UserError } from '../shared/failure.ts'
 import { reportToSystemd } from '../shared/systemd.ts'
 import { registerLog } from './log-command.ts'
 
@@ -22,6 +23,28 @@ export function register(command: Command, name: string): void {
     .option('--json', 'print the configuration as it would run, defaults included')
     .addHelpText('after', '\nExample:\n  headgate collector check --config collector.yaml')
     .action(check)
+  command
+    .command('token')
+    .argument('<name>', "an agent's name, or reader:<name>")
+    .description(
+      'make a token for auth.mode token: itself on stderr, the line for the file on stdout',
+    )
+    .addHelpText('after', '\nExample:\n  headgate collector token gw-001 >> tokens')
+    .action(makeToken)
+}
+
+/** The file gets only the hash, so that nobody who reads it can send. */
+async function makeToken(name: string): Promise<void> {
+  const [{ hashToken }, { readCommonName }, { randomBytes }] = await Promise.all([
+    import('./auth.ts'),
+    import('./fleet/who.ts'),
+    import('node:crypto'),
+  ])
+  if (!readCommonName(name))
+    throw new UserError(`"${name}" is neither an agent's name nor reader:<name>`, { exitCode: 2 })
+  const token = `${name}.${randomBytes(16).toString('base64url')}`
+  process.stderr.write(`${token}\n`)
+  process.stdout.write(`${name} ${hashToken(token).toString('hex')}\n`)
 }
 
 async function check({ config: file, json }: { config: string; json?: boolean }): Promise<void> {

@@ -7,7 +7,7 @@ import { isLabelName, type Labels } from '../../shared/fleet/groups.ts'
 import { formatInvitation } from '../../shared/fleet/invitation.ts'
 import { systemClock } from '../../shared/system.ts'
 import { CsvReader } from '../../shared/trace/csv.ts'
-import { addManager, initFleet } from '../fleet/files.ts'
+import { addPerson, initFleet } from '../fleet/files.ts'
 import {
   checkedAgent,
   checkedLabels,
@@ -38,18 +38,23 @@ export function registerMembers(command: Command): void {
       '\nExample:\n  headgate fleet init --dir ./fleet --url https://collector.example.com:7443',
     )
     .action(init)
-  command
-    .command('manager')
-    .argument('<name>', 'what they are called in the audit log')
-    .description('make the folder of another manager, at the folder that has the authority’s key')
-    .option('--fleet <dir>', "the fleet's folder", process.env.HEADGATE_FLEET ?? './fleet')
-    .requiredOption('--out <dir>', 'folder to make, for them')
-    .addHelpText('after', '\nExample:\n  headgate fleet manager bob --out ./fleet-of-bob')
-    .action(async (name: string, { fleet, out }: { fleet: string; out: string }) => {
-      checkedManager(name)
-      await addManager(fleet, out, name, systemClock.wallMs())
-      process.stdout.write(`${out}: a manager's folder for ${name}\n`)
-    })
+  for (const role of ['manager', 'reader'] as const)
+    command
+      .command(role)
+      .argument('<name>', 'what they are called in the audit log')
+      .description(
+        role === 'manager'
+          ? 'make the folder of another manager; it needs the authority’s key'
+          : 'make the folder of somebody who may read the log, and nothing else',
+      )
+      .option('--fleet <dir>', "the fleet's folder", process.env.HEADGATE_FLEET ?? './fleet')
+      .requiredOption('--out <dir>', 'folder to make, for them')
+      .addHelpText('after', `\nExample:\n  headgate fleet ${role} bob --out ./fleet-of-bob`)
+      .action(async (given: string, { fleet, out }: { fleet: string; out: string }) => {
+        const name = checkedPerson(given)
+        await addPerson(fleet, out, { role, name }, systemClock.wallMs())
+        process.stdout.write(`${out}: a ${role}'s folder for ${name}\n`)
+      })
   withFleet(command.command('invite'))
     .argument('[agent]', 'name of the gateway')
     .description('print a token that lets one gateway into the fleet, once')
@@ -97,7 +102,7 @@ async function init({ dir, url, host = [], manager, ca, caKey }: InitOptions): P
     throw new UserError(`--url takes an https:// address, not "${url}"`, { exitCode: 2 })
   if ((ca === undefined) !== (caKey === undefined))
     throw new UserError('--ca and --ca-key go together', { exitCode: 2 })
-  checkedManager(manager)
+  checkedPerson(manager)
   const existing =
     ca === undefined
       ? undefined
@@ -111,11 +116,11 @@ async function init({ dir, url, host = [], manager, ca, caKey }: InitOptions): P
   )
 }
 
-function checkedManager(name: string): void {
-  if (!/^[A-Za-z0-9_.@-]{1,64}$/.test(name))
-    throw new UserError(`--manager takes 1 to 64 letters, digits or _ . @ -, not "${name}"`, {
-      exitCode: 2,
-    })
+function checkedPerson(name: string): string {
+  if (/^[A-Za-z0-9_.@-]{1,64}$/.test(name)) return name
+  throw new UserError(`a name has 1 to 64 letters, digits or _ . @ -, unlike "${name}"`, {
+    exitCode: 2,
+  })
 }
 
 interface InviteOptions extends FleetOptions {

@@ -9,7 +9,7 @@ import { chmod, mkdir, readFile, rename, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { UserError } from '../../shared/failure.ts'
 import { Authority } from './authority.ts'
-import { commonNameOf } from './who.ts'
+import { commonNameOf, type Who } from './who.ts'
 
 /*
  * A fleet's folder, made by `headgate fleet init`:
@@ -37,7 +37,7 @@ type Place = keyof typeof places
 
 const dayMs = 86_400_000
 const serverLifetimeMs = 397 * dayMs
-const managerLifetimeMs = 2 * 365 * dayMs
+const personLifetimeMs = 2 * 365 * dayMs
 /** The collector makes itself a new certificate when the old one has less left. */
 const renewServerMs = 60 * dayMs
 
@@ -75,35 +75,35 @@ export async function initFleet(options: InitOptions): Promise<void> {
   await writeNew(folder, 'configKey', pkcs8(configKeys.privateKey), 0o600)
   const publicPem = configKeys.publicKey.export({ type: 'spki', format: 'pem' }) as string
   await writeNew(folder, 'configPublic', publicPem, 0o644)
-  await writeManager(authority, folder, manager, nowMs)
+  await writePerson(authority, folder, { role: 'manager', name: manager }, nowMs)
   await writeNew(folder, 'ca', authority.certificatePem, 0o644)
   const about = { url, names, createdAt: new Date(nowMs).toISOString() }
   await writeNew(folder, 'about', `${JSON.stringify(about, null, 2)}\n`, 0o644)
 }
 
-/** Makes the folder of another manager, with the signing key of the first. */
-export async function addManager(
+/** Makes the folder of another manager, with the signing key of the first, or of a reader, without. */
+export async function addPerson(
   folder: string,
   to: string,
-  manager: string,
+  { role, name }: { role: 'manager' | 'reader'; name: string },
   nowMs: number,
 ): Promise<void> {
   const authority = await readAuthority(folder)
   for (const part of ['', 'manager']) await makePrivateFolder(join(to, part))
-  await writeManager(authority, to, manager, nowMs)
-  await writeNew(to, 'configKey', await read(folder, 'configKey'), 0o600)
+  await writePerson(authority, to, { role, name }, nowMs)
+  if (role === 'manager') await writeNew(to, 'configKey', await read(folder, 'configKey'), 0o600)
   for (const place of ['configPublic', 'ca', 'about'] as const)
     await writeNew(to, place, await read(folder, place), 0o644)
 }
 
-async function writeManager(
+async function writePerson(
   authority: Authority,
   folder: string,
-  name: string,
+  who: Who,
   nowMs: number,
 ): Promise<void> {
-  const commonName = commonNameOf({ role: 'manager', name })
-  const made = await authority.make({ commonName, lifetimeMs: managerLifetimeMs, nowMs })
+  const commonName = commonNameOf(who)
+  const made = await authority.make({ commonName, lifetimeMs: personLifetimeMs, nowMs })
   await writeNew(folder, 'managerKey', made.keyPem, 0o600)
   await writeNew(folder, 'manager', made.pem, 0o644)
 }
@@ -153,31 +153,36 @@ export async function readAbout(folder: string): Promise<{ url: string }> {
   return JSON.parse(await read(folder, 'about')) as { url: string }
 }
 
-/** What a manager has of a fleet. */
-export interface ManagerFiles {
+/** With what a manager or a reader comes to the collector. */
+export interface PersonFiles {
   url: string
   ca: string
   cert: string
   key: string
+}
+
+/** @throws UserError that names the file */
+export async function readPersonFiles(folder: string): Promise<PersonFiles> {
+  const { url } = await readAbout(folder)
+  const [ca, cert, key] = await Promise.all(
+    (['ca', 'manager', 'managerKey'] as const).map((place) => read(folder, place)),
+  )
+  return { url, ca: ca!, cert: cert!, key: key! }
+}
+
+/** What a manager has of a fleet. */
+export interface ManagerFiles extends PersonFiles {
   configKey: KeyObject
   configPublic: KeyObject
 }
 
 /** @throws UserError that names the file */
 export async function readManagerFiles(folder: string): Promise<ManagerFiles> {
-  const [about, ca, cert, key, configKey] = await Promise.all(
-    (['about', 'ca', 'manager', 'managerKey', 'configKey'] as const).map((place) =>
-      read(folder, place),
-    ),
-  )
-  const signing = createPrivateKey(configKey!)
+  const configKey = createPrivateKey(await read(folder, 'configKey'))
   return {
-    url: (JSON.parse(about!) as { url: string }).url,
-    ca: ca!,
-    cert: cert!,
-    key: key!,
-    configKey: signing,
-    configPublic: createPublicKey(signing),
+    ...(await readPersonFiles(folder)),
+    configKey,
+    configPublic: createPublicKey(configKey),
   }
 }
 
