@@ -53,7 +53,7 @@ const names = [
 await bench(async ({ rounds, say }) => {
   const absent = mosquittoAbsent()
   if (absent) return names.map(([name, unit]) => missing(name, unit, absent))
-  const [red, nats] = [await nodeRed(say), await natsServer(say)]
+  const [red, nats] = [await nodeRed(say), await natsServer()]
   for (const { missing } of [red, nats]) if (missing) say(`LEFT OUT: ${missing}`)
   const makers: Record<keyof typeof counts, Make | undefined> = {
     headgate: makeHeadgate,
@@ -96,7 +96,7 @@ await bench(async ({ rounds, say }) => {
   const versus = (name: string, theirs: number[], ours: number[], bound: Bound): Figure =>
     theirs.length > 0
       ? figure(name, ratios(ours, theirs), 'ratio', bound)
-      : missing(name, 'ratio', red.missing ?? nats.missing ?? 'left out')
+      : missing(name, 'ratio', (name.includes('nats') ? nats : red).missing ?? 'left out')
   return [
     versus('peers.nodeRedSingleRatio', of('single', 'perSecond'), of('headgate', 'perSecond'), {
       atLeast: 20,

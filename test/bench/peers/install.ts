@@ -3,10 +3,9 @@ import { existsSync } from 'node:fs'
 import { homedir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
-import { findProgram } from '../harness/find.ts'
+import { natsServer as builtNatsServer } from '../../support/nats/program.ts'
 
 const nodeRedVersion = '5.0.7'
-const natsVersion = 'v2.10.29'
 const cache = join(process.env.XDG_CACHE_HOME ?? join(homedir(), '.cache'), 'headgate-bench')
 const run = promisify(execFile)
 
@@ -30,23 +29,18 @@ export async function nodeRed(say: (line: string) => void): Promise<Installed> {
   }
 }
 
-/** An installed nats-server (Debian has one), or the pinned one, built once by Go. */
-export async function natsServer(say: (line: string) => void): Promise<Installed> {
-  const installed = findProgram('nats-server')
-  if (installed) return { path: installed }
-  const folder = join(cache, `nats-${natsVersion}`)
-  const path = join(folder, 'nats-server')
-  if (existsSync(path)) return { path }
-  if (!findProgram('go')) return { missing: 'needs nats-server: apt-get install nats-server' }
-  say(`building nats-server ${natsVersion} into ${folder}`)
+/** The nats-server that the contract tests use, built once by Go. */
+export async function natsServer(): Promise<Installed> {
+  let missing = 'nats-server could not be built'
   try {
-    await run('go', ['install', `github.com/nats-io/nats-server/v2@${natsVersion}`], {
-      timeout: 600_000,
-      env: { ...process.env, GOBIN: folder },
+    const path = await builtNatsServer({
+      skip: (why) => {
+        missing = String(why)
+      },
     })
-    return { path }
+    return path ? { path } : { missing }
   } catch (error) {
-    return { missing: `nats-server could not be built: ${firstLine(error)}` }
+    return { missing: `${missing}: ${firstLine(error)}` }
   }
 }
 
