@@ -337,7 +337,7 @@ export class Fleet implements AsyncDisposable {
         }).catch(failed)
       }
     }
-    this.rollouts.look()
+    this.rollouts.lookSoon()
   }
 
   #open<Kind extends 'configuration' | 'command'>(kind: Kind, envelope: Uint8Array) {

@@ -15,13 +15,15 @@ export interface RolloutsOptions {
   publish(agents: readonly string[]): Promise<void>
 }
 
-/** Looked at this often, beside when something happens. */
+/** Looked at this often where nothing happens, and at most this often where much does. */
 const everyMs = 1_000
+const soonMs = 100
 
 /** Drives the rollouts. All it knows is in the fleet's state, so a restart in the middle changes nothing. */
 export class Rollouts {
   readonly #options: RolloutsOptions
   #cancel: () => void = () => {}
+  #cancelSoon: (() => void) | undefined
   #busy = false
   #again = false
   #stopped = false
@@ -39,6 +41,7 @@ export class Rollouts {
   async stop(): Promise<void> {
     this.#stopped = true
     this.#cancel()
+    this.#cancelSoon?.()
     await this.#idle
   }
 
@@ -76,7 +79,16 @@ export class Rollouts {
     return standing(rollout, (agent) => this.#outcome(rollout, agent))
   }
 
-  /** Something may have changed: sees whether a rollout can go on. */
+  /** Something may have changed. Thousands of agents that answer at once are looked at together. */
+  lookSoon(): void {
+    if (this.#stopped) return
+    this.#cancelSoon ??= this.#options.clock.timer(soonMs, () => {
+      this.#cancelSoon = undefined
+      this.look()
+    })
+  }
+
+  /** Sees whether a rollout can go on. */
   look(): void {
     this.#again = true
     if (this.#busy || this.#stopped) return
