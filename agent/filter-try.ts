@@ -91,7 +91,7 @@ async function withTail(
   data: string,
   work: (recording: Recording) => Promise<void>,
 ): Promise<void> {
-  const store = await openLevel(outboxFolder(data))
+  const store = await openLevel(await outboxFolder(data))
   try {
     await readMeta(store)
     if (!(await hasTail(store)))

@@ -1,7 +1,6 @@
-import { existsSync, readdirSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import type { Command } from 'commander'
-import { decodeItem, type Item } from '../shared/batch.ts'
+import { decodeItem, type Item, readingsOf } from '../shared/batch.ts'
 import { UserError } from '../shared/failure.ts'
 import { imbalance } from '../shared/ledger.ts'
 import type { Store } from '../shared/ports.ts'
@@ -10,10 +9,10 @@ import { systemClock, systemRandom } from '../shared/system.ts'
 import { formatTime } from '../shared/time-text.ts'
 import { csvText, csvValue } from '../shared/value-text.ts'
 import { decodeEntry } from './outbox/entry.ts'
-import { readMeta } from './outbox/format.ts'
-import { openHealed } from './outbox/heal.ts'
+import { OutboxFailure } from './outbox/failure.ts'
+import { readMeta, refuseForeign } from './outbox/format.ts'
+import { holdsStore, openHealed, openSound } from './outbox/heal.ts'
 import { entryRange, parseEntryKey } from './outbox/key.ts'
-import { openLevel } from './outbox/level.ts'
 import { recover } from './outbox/recovery.ts'
 import { readingMembers } from './reading-line.ts'
 
@@ -29,15 +28,26 @@ export function registerOutbox(command: Command): void {
     about: string,
     work: (store: Store, options: Options) => Promise<void>,
   ) =>
-    subcommand(command, name, about).action(async (options: Options) => {
-      const store = await openLevel(outboxFolder(options.data))
-      try {
-        await readMeta(store)
-        await work(store, options)
-      } finally {
-        await store.close()
-      }
-    })
+    subcommand(command, name, about).action((options: Options) =>
+      told(async () => {
+        const folder = await outboxFolder(options.data)
+        const found = await openSound(folder)
+        if ('damage' in found) {
+          if (name === 'verify') return tellDamage({ damage: [found.damage] }, options)
+          throw new UserError(
+            `${folder}: ${found.damage}: "headgate outbox repair --data ${options.data}" sets its files aside ` +
+              'and keeps what is whole',
+          )
+        }
+        const { store } = found
+        try {
+          if (!(await readMeta(store))) await refuseForeign(store)
+          await work(store, options)
+        } finally {
+          await store.close()
+        }
+      }),
+    )
   add('ls', 'what waits in each lane, and the ledger', list)
   add('verify', 'check every entry; exit code 1 when something is damaged', verify)
   add('cat', 'print what waits, in order of delivery', cat)
@@ -46,7 +56,16 @@ export function registerOutbox(command: Command): void {
     command,
     'repair',
     'set damaged files aside, keep what is whole, declare the rest',
-  ).action(repair)
+  ).action((options: Options) => told(() => repair(options)))
+}
+
+/** What the disk says is for a person to act on. */
+async function told(work: () => Promise<void>): Promise<void> {
+  try {
+    await work()
+  } catch (error) {
+    throw error instanceof OutboxFailure ? new UserError(error.message, { cause: error }) : error
+  }
 }
 
 function subcommand(command: Command, name: string, about: string): Command {
@@ -59,9 +78,9 @@ function subcommand(command: Command, name: string, about: string): Command {
 }
 
 /** @throws UserError when there is none */
-export function outboxFolder(data: string): string {
+export async function outboxFolder(data: string): Promise<string> {
   for (const folder of [join(data, 'outbox'), join(data, 'agent', 'outbox')])
-    if (existsSync(folder) && readdirSync(folder).length > 0) return folder
+    if (await holdsStore(folder)) return folder
   throw new UserError(
     `${data}: holds no outbox: name the agent's data folder (\`data\` in agent.yaml)`,
   )
@@ -69,11 +88,11 @@ export function outboxFolder(data: string): string {
 
 /** What the agent does at its start, without the agent. */
 async function repair({ data, json }: Options): Promise<void> {
-  const folder = outboxFolder(data)
+  const folder = await outboxFolder(data)
   const stamp = new Date().toISOString().replaceAll(':', '-')
   const { store, report } = await openHealed(folder, join(dirname(folder), 'damaged'), stamp)
   try {
-    await readMeta(store)
+    if (!(await readMeta(store))) await refuseForeign(store)
     const { damage, repairs } = await recover(store, systemRandom, systemClock.wallMs())
     if (repairs.length > 0) await store.write(repairs, { sync: true })
     const lines = [...report, ...damage]
@@ -121,9 +140,17 @@ async function list(store: Store, { json }: Options): Promise<void> {
   for (const [word, count] of Object.entries(ledger)) print(`${word.padEnd(15)}${count}`)
 }
 
-async function verify(store: Store, { json }: Options): Promise<void> {
+async function verify(store: Store, options: Options): Promise<void> {
   const { damage, stock } = await recover(store, systemRandom, systemClock.wallMs())
   const sequences = lanes.reduce((sum, lane) => sum + stock[lane].sequences, 0)
+  tellDamage({ sequences, damage }, options)
+}
+
+/** @param found.sequences undefined where that cannot be known without touching anything */
+function tellDamage(
+  { sequences, damage }: { sequences?: number; damage: readonly string[] },
+  { json }: Options,
+): void {
   if (json) print(JSON.stringify({ sequences, damage }))
   else
     for (const line of damage.length > 0 ? damage : [`${sequences} sequences, all whole`])
@@ -145,20 +172,22 @@ async function* rows(store: Store): AsyncIterable<Row> {
       const place = parseEntryKey(key)
       const entry = place && decodeEntry(key, value)
       if (!place || !entry) continue
-      let sequence = place.first
-      for (const content of contents(decodeItem(entry.item)))
-        yield { lane, sequence: sequence++, ...content }
+      for (const { at, ...content } of contents(decodeItem(entry.item)))
+        yield { lane, sequence: place.first + at, ...content }
     }
 }
 
-function* contents(item: Item): Iterable<Content> {
-  if (item.kind === 'gap') yield { other: { gap: item.reason, sequences: item.count } }
-  else if (item.kind === 'readings') for (const reading of item.readings) yield { reading }
-  else
-    for (const record of item.records)
+/** What an item holds, with how far behind its first sequence. */
+function* contents(item: Item): Iterable<Content & { at: number }> {
+  if (item.kind === 'gap')
+    yield { at: 0, other: { gap: item.reason, sequences: item.count - readingsOf(item).length } }
+  if (item.kind === 'records')
+    for (const [at, record] of item.records.entries())
       yield record.type === 'quarantine'
-        ? { other: { topic: record.topic, reason: record.reason, size: record.size } }
-        : { other: { [record.type]: record.content } }
+        ? { at, other: { topic: record.topic, reason: record.reason, size: record.size } }
+        : { at, other: { [record.type]: record.content } }
+  const places = item.kind === 'gap' ? item.kept?.places : undefined
+  for (const [i, reading] of readingsOf(item).entries()) yield { at: places?.[i] ?? i, reading }
 }
 
 function jsonLine(row: Row): string {

@@ -1,7 +1,7 @@
 import { UserError } from '../../shared/failure.ts'
 import type { Store } from '../../shared/ports.ts'
 import { seal, unseal } from './entry.ts'
-import { metaKey } from './key.ts'
+import { isOurs, metaKey, wholeRange } from './key.ts'
 
 /** What a store says of itself. */
 export interface Meta {
@@ -34,6 +34,16 @@ export async function readMeta(store: Store, format = storeFormat): Promise<Meta
       `the outbox has format ${meta.format}, this version reads up to ${format}: use the newer version again`,
     )
   return meta
+}
+
+/**
+ * @throws UserError when the store has a content, and none of ours: it is another program's
+ */
+export async function refuseForeign(store: Store): Promise<void> {
+  for (const reverse of [false, true])
+    for await (const { key } of store.read({ ...wholeRange, reverse, limit: 1 }))
+      if (!isOurs(key))
+        throw new UserError('the outbox folder has the database of another program in it')
 }
 
 /** Brings a store up to date, in place, one format after the other. */

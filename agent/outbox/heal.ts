@@ -1,5 +1,6 @@
 import { mkdir, readdir, readFile, rename, stat } from 'node:fs/promises'
 import { basename, join } from 'node:path'
+import { UserError } from '../../shared/failure.ts'
 import type { Store } from '../../shared/ports.ts'
 import { decodeEntry, unseal } from './entry.ts'
 import { OutboxFailure } from './failure.ts'
@@ -25,14 +26,42 @@ export interface Healed {
  * @throws UserError, OutboxFailure as `openLevel`
  */
 export async function openHealed(directory: string, aside: string, stamp: string): Promise<Healed> {
-  const why = (await locked(directory)) ? undefined : await suspect(directory)
-  if (why !== undefined) return salvage(directory, aside, stamp, why)
+  const found = await openSound(directory)
+  if ('store' in found) return { ...found, report: [] }
+  return salvage(directory, aside, stamp, found.damage).catch(explain)
+}
+
+/**
+ * As `openHealed`, for who only wants to look: where something is wrong nothing is touched, and `damage`
+ * says what. (LevelDB itself, let at damaged files, drops what it cannot read, for good.)
+ */
+export async function openSound(directory: string): Promise<{ store: Store } | { damage: string }> {
+  const damage = (await locked(directory)) ? undefined : await suspect(directory).catch(explain)
+  if (damage !== undefined) return { damage }
   try {
-    return { store: await openLevel(directory), report: [] }
+    return { store: await openLevel(directory) }
   } catch (error) {
     if (!(error instanceof OutboxFailure) || !error.corrupt) throw error
-    return salvage(directory, aside, stamp, error.message)
+    return { damage: error.message }
   }
+}
+
+/** Whether there is a store in the folder, or what is left of one. */
+export async function holdsStore(directory: string): Promise<boolean> {
+  return (await filesOf(directory).catch(explain)).some(
+    (name) => isData(name) || name === 'CURRENT' || name.startsWith('MANIFEST-'),
+  )
+}
+
+/** An error of the file system as what can be done about it. */
+function explain(error: unknown): never {
+  const { code, path, message } = error as NodeJS.ErrnoException
+  if (code === 'EACCES' || code === 'EPERM' || code === 'EROFS')
+    throw new UserError(`${path}: no permission (${code}): run it as the agent's user`, {
+      cause: error,
+    })
+  if (code === undefined || error instanceof OutboxFailure) throw error
+  throw new OutboxFailure('OUTBOX_OPEN_FAILED', message, { cause: error })
 }
 
 /** Why LevelDB should not be let at these files, or undefined. */

@@ -52,6 +52,20 @@ export function parseEntryKey(key: Uint8Array): EntryPlace | undefined {
   return Number.isSafeInteger(first) ? { lane, ordinal: view.getUint32(2), first } : undefined
 }
 
+/** All keys that there can be, ours and others'. */
+export const wholeRange: KeyRange = { gte: Uint8Array.of(0), lt: new Uint8Array(16).fill(255) }
+
+export function isOurs(key: Uint8Array): boolean {
+  if (key.length === 1) return [totalsKey[0], metaKey[0], tailTag].includes(key[0])
+  return (
+    parseEntryKey(key) !== undefined ||
+    parseIncarnationKey(key) !== undefined ||
+    parsePositionKey(key) !== undefined ||
+    parseTailKey(key) !== undefined ||
+    (key[0] === stateTag && key[1]! >= 1 && key[1]! <= 3)
+  )
+}
+
 /** Every entry of a lane from a place on; of all lanes when none is given. */
 export function entryRange(lane?: Lane, from?: { ordinal: number; first: number }): KeyRange {
   if (!lane) return { gte: Uint8Array.of(entryTag), lt: Uint8Array.of(entryTag + 1) }

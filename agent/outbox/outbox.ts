@@ -23,7 +23,7 @@ import type { StateChange, StateReader, StateSpace } from '../state.ts'
 import { codedStore } from './coded-store.ts'
 import { decodeEntry, type Entry, encodeEntry, seal } from './entry.ts'
 import { OutboxFailure, type OutboxFailureCode } from './failure.ts'
-import { migrate, readMeta, storeFormat } from './format.ts'
+import { migrate, readMeta, refuseForeign, storeFormat } from './format.ts'
 import {
   type Incarnation,
   type Position,
@@ -242,6 +242,7 @@ export class Outbox implements StateReader, AsyncDisposable {
           'give the agent its own data folder',
       )
     if (meta) await migrate(store, meta)
+    else await refuseForeign(store)
     const recovered = await recover(store, random, clock.wallMs())
     const { tail: wanted } = options.config
     const tail = wanted && (await Tail.open(store, wanted))
