@@ -11,12 +11,13 @@ import {
   type Admission,
   createFilter,
   type Filter,
+  type FilterCounts,
   type Judgement,
   passingFilter,
 } from './filter/filter.ts'
 import { type CommitGroup, Outbox, OutboxFailure } from './outbox/outbox.ts'
 import type { LaneStock } from './outbox/recovery.ts'
-import { Tail, type TailQuery } from './outbox/tail.ts'
+import { Tail, type TailQuery, type TailStock } from './outbox/tail.ts'
 import type { Totals } from './outbox/totals.ts'
 import { Marks } from './source/marks.ts'
 import type { MessageGroup } from './source/message.ts'
@@ -55,6 +56,10 @@ export interface AgentStatus {
   source: SourceStatus
   uplink: Readonly<UplinkStatus>
   unmatchedTopics: { topic: string; count: number }[]
+  /** Since the filter was made. */
+  filter: Readonly<FilterCounts>
+  /** Raw readings kept after delivery; undefined where none are. */
+  tail: Readonly<TailStock> | undefined
   /** Store failures that were healed by opening it again. */
   reopened: number
   /** Alerts that the filter has raised since the start. */
@@ -564,6 +569,8 @@ class Pipeline implements AsyncDisposable {
       source: this.#source.status(),
       uplink: this.#uplink.status,
       unmatchedTopics: this.#decoder.unmatchedTopics(),
+      filter: { ...this.#filter.counts },
+      tail: outbox.tail?.stock,
     }
   }
 

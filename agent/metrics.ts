@@ -145,6 +145,22 @@ function fill(registry: Registry, agent: Agent): void {
     'Times that the store failed and was opened again.',
     () => agent.status?.reopened,
   )
+  gauge(
+    'filter_series',
+    'Series that a filter rule keeps state for.',
+    () => agent.status?.filter.series,
+  )
+  counter(
+    'filter_beyond_max_series_total',
+    'Readings that passed since their rule has as many series as it may.',
+    () => agent.status?.filter.beyondMaxSeries,
+  )
+  counter(
+    'filter_late_total',
+    'Readings that came behind their window and passed.',
+    () => agent.status?.filter.late,
+  )
+  gauge('tail_bytes', 'Bytes of raw readings kept after delivery.', () => agent.status?.tail?.bytes)
   new Gauge({
     name: 'headgate_agent_outbox_bytes',
     help: 'Bytes waiting in the outbox.',

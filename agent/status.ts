@@ -14,7 +14,9 @@ export function printStatus(status: AgentStatus): string {
       const oldest = oldestMs === undefined ? '' : `, oldest ${new Date(oldestMs).toISOString()}`
       return `${lane.padEnd(11)}${sequences} waiting, ${bytes} bytes${oldest}`
     }),
+    ...tailLine(status.tail),
     `on the wire ${onTheWire(totals.wire)}`,
+    ...filterLine(status.filter),
     'ledger',
     ...ledgerWords.map((word) => `  ${word.padEnd(13)}${ledger[word]}`),
     imbalance(ledger) === 0 ? '  balanced' : `  OUT OF BALANCE by ${imbalance(ledger)}`,
@@ -29,6 +31,21 @@ export function printStatus(status: AgentStatus): string {
       ),
     )
   return `${lines.join('\n')}\n`
+}
+
+function tailLine(tail: AgentStatus['tail']): string[] {
+  if (!tail) return []
+  const oldest = tail.oldestMs === null ? '' : `, oldest ${new Date(tail.oldestMs).toISOString()}`
+  return [`tail       ${tail.readings} raw readings, ${tail.bytes} bytes${oldest}`]
+}
+
+/** Nothing where no rule has anything to do. */
+function filterLine({ series, beyondMaxSeries, late }: AgentStatus['filter']): string[] {
+  if (series === 0) return []
+  const more =
+    (beyondMaxSeries > 0 ? `, ${beyondMaxSeries} readings passed beyond maxSeries` : '') +
+    (late > 0 ? `, ${late} came behind their window` : '')
+  return [`filter      ${series} series${more}`]
 }
 
 function trouble({ message, atMs }: NonNullable<AgentStatus['source']['lastError']>): string {

@@ -174,7 +174,8 @@ test('an alert is in the log within a second of its reading', async (t) => {
       qos: 1,
     })
   for (let i = 0; i < 300; i++) await send(50 + random.uniform())
-  await gateway.until(({ ledger }) => ledger.received === 300, 'it has learned')
+  const learned = await gateway.until(({ ledger }) => ledger.received === 300, 'it has learned')
+  assert.deepEqual(learned.filter, { series: 1, beyondMaxSeries: 0, late: 0, unreadable: 0 })
   const sentMs = Date.now()
   await send(140)
   const alerts = await poll(async () => {
