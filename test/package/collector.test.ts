@@ -106,6 +106,7 @@ test('executables alone make a fleet: founded, joined, and told what to do', asy
     directory: await temporaryDirectory(t),
     broker: broker.url,
     collector: url,
+    more: { fleet: { probation: '5s' } },
   })
   // The service's user owns it, and root enrols.
   mkdirSync(gateway.data)
