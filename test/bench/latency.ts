@@ -6,6 +6,7 @@ import { createInterface } from 'node:readline'
 import type { Test } from '../support/clean-up.ts'
 import { Cloud, Gateway } from '../support/plant.ts'
 import { temporaryDirectory } from '../support/temporary.ts'
+import { asPackaged } from './harness/as-packaged.ts'
 import { bench, interleave, scoped } from './harness/bench.ts'
 import { figure, median, missing, quantile } from './harness/figure.ts'
 import { mosquittoAbsent, startMosquitto } from './harness/mosquitto.ts'
@@ -71,7 +72,7 @@ function pass(perSecond: number, seconds: number): Promise<Passage> {
       // The wait for a fuller batch is the user's choice; here, latency is what is wanted.
       uplink: { batch: { maxAge: '5ms' } },
     })
-    const { pid } = await agent.start()
+    const { pid } = await agent.start(asPackaged)
     await agent.subscribed()
     const total = perSecond * seconds
     const arrivals = await tail(t, cloud.url, total)
