@@ -58,6 +58,13 @@ export function registerLog(command: Command): void {
     .option('--json', 'print one JSON document')
     .addHelpText('after', '\nExample:\n  headgate log verify --data ./var/collector')
     .action(act(verify))
+  command
+    .command('repair')
+    .description('cut what a crash left, set aside what makes no sense, say what stays damaged')
+    .requiredOption('--data <dir>', "a stopped collector's data folder, or that of an `up`")
+    .option('--json', 'print one JSON document')
+    .addHelpText('after', '\nExample:\n  headgate log repair --data ./var/collector')
+    .action(act(repair))
 }
 
 function withSource(command: Command, description: string): Command {
@@ -168,6 +175,20 @@ async function verify(options: SourceOptions): Promise<void> {
     `${segments} segments, ${frames} frames, ${bytes} bytes, ${lanes} lanes: ${counts.join(', ')}\n` +
       (problems.length === 0 ? 'all of it is whole\n' : `${problems.join('\n')}\n`),
   )
+}
+
+async function repair(options: SourceOptions): Promise<void> {
+  const source = sourceOf(options)
+  if (source.kind !== 'folder') return
+  await openView(source.folder) // Says when there is no log.
+  const { repairLog } = await import('./log-repair.ts')
+  const report = await repairLog(source.folder)
+  const { repaired, problems } = report
+  if (problems.length > 0) process.exitCode = 1
+  if (options.json) return print(`${JSON.stringify(report, null, 2)}\n`)
+  const done = repaired.length > 0 ? repaired : ['nothing to repair']
+  const left = problems.length > 0 ? ['what stays damaged:', ...problems] : ['all of it is whole']
+  await print(`${[...done, ...left].join('\n')}\n`)
 }
 
 type Source =

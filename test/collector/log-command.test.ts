@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
-import { readFile, writeFile } from 'node:fs/promises'
+import { readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { promisify } from 'node:util'
@@ -131,4 +131,31 @@ test('a wrong call gets one line that says what to do, and exit code 2', async (
 test('every command of the log has a help with an example', async (t) => {
   for (const command of ['ls', 'cat', 'tail', 'verify'])
     assert.match(await log(t, command, '--help'), /Examples?:\n {2}headgate log/)
+})
+
+test('repair cuts what a crash left and says what stays damaged; not while a collector runs', async (t) => {
+  const { collector, folder } = await collectorWith(t, 4)
+  const repair = () => Headgate.run(t, ['log', 'repair', '--data', folder, '--json'])
+  const held = await repair()
+  assert.equal(held.code, 1)
+  assert.match(held.stderr, /another collector uses it/)
+  await collector.close()
+
+  const [name] = (await readdir(join(folder, 'log/0'))).filter((name) => name.endsWith('.segment'))
+  const file = join(folder, 'log/0', name!)
+  const whole = await readFile(file)
+  await writeFile(file, Buffer.concat([whole, whole.subarray(-100, -20)]))
+  const cut = await repair()
+  assert.equal(cut.code, 0, cut.stderr)
+  const { repaired, problems } = JSON.parse(cut.stdout)
+  assert.match(repaired.join(), /cut what a crash had left .*80 bytes/)
+  assert.deepEqual(problems, [])
+  assert.deepEqual(JSON.parse((await repair()).stdout), { repaired: [], problems: [] })
+
+  const bytes = await readFile(file)
+  bytes[Math.floor(whole.length / 3)]! ^= 1
+  await writeFile(file, bytes)
+  const damaged = await repair()
+  assert.equal(damaged.code, 1)
+  assert.ok(JSON.parse(damaged.stdout).problems.length > 0)
 })
