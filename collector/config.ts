@@ -1,6 +1,7 @@
 import { isIP } from 'node:net'
 import { z } from 'zod'
 import { duration, filePath, loadConfig, size } from '../shared/config.ts'
+import { perStream } from './log/engine.ts'
 
 const mebibyte = 2 ** 20
 
@@ -61,6 +62,10 @@ const logSchema = z
       .strictObject({
         bytes: size({ min: '1MiB', max: '1024TiB' }).prefault('10GiB'),
         age: duration({ min: '1m', max: '36500d' }).optional(),
+        /** In place of `age` for a stream; the embedded log alone can. An agent's newest ledger stays. */
+        ages: z
+          .strictObject(perStream(() => duration({ min: '1m', max: '36500d' }).optional()))
+          .optional(),
       })
       .prefault({}),
   })
@@ -122,6 +127,8 @@ const collectorSchema = z
     const { engine, nats } = config.log
     if (engine === 'nats' && !nats)
       complain(['log', 'nats'], 'missing: engine nats needs { servers: [nats://…] }')
+    if (engine !== 'embedded' && config.log.retention.ages)
+      complain(['log', 'retention', 'ages'], `goes with engine embedded, not with ${engine}`)
     if (engine !== 'nats' && nats)
       complain(['log', 'nats'], `goes with engine nats, not with ${engine}`)
     const mode = authMode(config)

@@ -21,7 +21,8 @@ const groupBytes = 8 * 2 ** 20
 export async function openLog(config: CollectorConfig, logger: Logger): Promise<OpenLog> {
   const world = { clock: systemClock, random: systemRandom, logger }
   const { engine, partitions, nats } = config.log
-  const retention = { bytes: config.log.retention.bytes, ageMs: config.log.retention.age }
+  const { bytes, age: ageMs, ages: agesMs = {} } = config.log.retention
+  const retention = { bytes, ageMs, agesMs: defined(agesMs) }
   try {
     if (engine === 'nats') {
       const { NatsLog } = await import('./log/nats/nats.ts')
@@ -36,6 +37,13 @@ export async function openLog(config: CollectorConfig, logger: Logger): Promise<
   } catch (cause) {
     throw explained(config, cause)
   }
+}
+
+function defined<Key extends string>(
+  values: Partial<Record<Key, number | undefined>>,
+): Partial<Record<Key, number>> {
+  const entries = Object.entries(values).filter(([, value]) => value !== undefined)
+  return Object.fromEntries(entries) as Partial<Record<Key, number>>
 }
 
 async function readCredentials(file: string | undefined): Promise<Uint8Array | undefined> {

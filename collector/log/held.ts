@@ -29,6 +29,17 @@ export class HeldMemory {
     return readLane(rows?.find(incarnation), lane)
   }
 
+  /** Offset of an agent's newest record in the ledger; undefined when it has none. */
+  newestLedger(agent: string): number | undefined {
+    return this.#agents.get(agent)?.newestLedger
+  }
+
+  /** @param agent one of which something is held */
+  noteLedger(agent: string, offset: number): void {
+    const rows = this.#agents.get(agent)
+    if (rows) rows.newestLedger = Math.max(offset, rows.newestLedger ?? 0)
+  }
+
   agents(): Iterable<string> {
     return this.#agents.keys()
   }
@@ -49,12 +60,17 @@ export class HeldMemory {
   /** One entry an agent, for a snapshot; agents that come meanwhile may be among them. */
   *snapshot(): Iterable<AgentSnapshot> {
     for (const [agent, rows] of this.#agents)
-      yield { agent, current: rows.current, rows: rows.bytes() }
+      yield {
+        agent,
+        current: rows.current,
+        newestLedger: rows.newestLedger,
+        rows: rows.bytes(),
+      }
   }
 
   /** @param rows a whole number of rows, as `snapshot` gave them */
-  restore({ agent, current, rows }: AgentSnapshot): void {
-    this.#agents.set(agent, new AgentRows(rows, current))
+  restore({ agent, current, newestLedger, rows }: AgentSnapshot): void {
+    this.#agents.set(agent, new AgentRows(rows, current, newestLedger))
   }
 }
 
@@ -62,6 +78,7 @@ export interface AgentSnapshot {
   agent: string
   /** Index of the row that counts as the agent's present incarnation. */
   current: number
+  newestLedger?: number | undefined
   rows: Uint8Array
 }
 
@@ -72,8 +89,10 @@ class AgentRows {
   #bytes: Uint8Array
   #count: number
   current: number
+  newestLedger: number | undefined
 
-  constructor(bytes: Uint8Array = new Uint8Array(0), current = 0) {
+  constructor(bytes: Uint8Array = new Uint8Array(0), current = 0, newestLedger?: number) {
+    this.newestLedger = newestLedger
     this.#bytes = bytes
     this.#count = bytes.length / rowBytes
     this.current = current

@@ -158,7 +158,7 @@ test('a log of a newer version is left alone', async () => {
   }
   const bytes = disk.bytesOf(segment(1))
   const view = new DataView(bytes.buffer)
-  view.setUint32(8, 2)
+  view.setUint32(8, 3)
   view.setInt32(12, crc32c.buf(bytes.subarray(16, 88), crc32c.buf(bytes.subarray(0, 12), 0)))
   const before = bytes.slice()
   await assert.rejects(openLog(disk), { code: 'LOG_NEWER' })

@@ -123,6 +123,7 @@ class PartitionFolder implements PartitionView {
     before: Segment | undefined,
   ): Promise<Segment | undefined> {
     const { number, mark } = found
+    const isSifted = found.header?.isSifted ?? false
     const isSealed = before !== undefined && before.blocks === undefined
     if (isSealed) return before
     const path = segmentPath(this.directory, number)
@@ -135,14 +136,14 @@ class PartitionFolder implements PartitionView {
           : await withFile(this.disk, path, (file) =>
               scanIndex(file, mark, length, { first: found.header?.first }),
             )
-      return index && { number, mark, summary: index.summary, blocks: undefined }
+      return index && { number, mark, isSifted, summary: index.summary, blocks: undefined }
     }
     const index = await withFile(this.disk, path, async (file) =>
       before?.blocks && before.summary.end <= found.size
         ? extend(new SegmentIndex(before.summary, before.blocks), file, found)
         : (await readTail(file, found)).index,
     )
-    return index && { number, mark, ...index }
+    return index && { number, mark, isSifted, ...index }
   }
 }
 

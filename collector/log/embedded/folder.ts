@@ -18,6 +18,8 @@ export interface Segment {
   number: number
   /** Undefined where neither its header nor its first frame could be read. */
   mark: Mark | undefined
+  /** Retention has taken some of its frames. */
+  isSifted: boolean
   /** Grows while it is the active one. */
   summary: SegmentSummary
   /** Of the active segment alone; a sealed one's are in the file beside it. */

@@ -1,5 +1,5 @@
 import crc32c from 'crc-32/crc32c.js'
-import type { Encoding } from '../../../shared/batch.ts'
+import type { BatchHeader, Encoding } from '../../../shared/batch.ts'
 import { chainFromBytes, chainToBytes } from '../../../shared/chain.ts'
 import { laneNumber, lanes, type Stream, streams } from '../../../shared/reading.ts'
 import { type Entry, noFeed, perStream, type StoredBatch } from '../engine.ts'
@@ -25,6 +25,12 @@ export function makeMark(secret: Uint8Array): Mark {
   mark.set(anyMark)
   mark.set(secret.subarray(0, 4), 4)
   return mark
+}
+
+/** What a frame is made of. */
+type Framed = Pick<Entry, 'feeds' | 'encoding' | 'body' | 'arrivedMs'> & {
+  header: Pick<BatchHeader, 'agent' | 'incarnation' | 'lane' | 'first' | 'last'> &
+    Pick<BatchHeader, 'before' | 'after'> & { predecessor: { incarnation: Uint8Array } | undefined }
 }
 
 const feedsAt = 148
@@ -64,7 +70,7 @@ const encodingNumbers: readonly Encoding[] = ['identity', 'gzip', 'zstd']
  * ```
  */
 export function encodeHead(
-  entry: Entry,
+  entry: Framed,
   place: { mark: Mark; group: number; next: Record<Stream, number> },
 ): Uint8Array {
   const { header, feeds, body } = entry
@@ -105,6 +111,22 @@ export function encodeHead(
   head.set(name, nameAt)
   view.setInt32(20, headCrc(head))
   return head
+}
+
+/** The head of a frame that has come to stand elsewhere, and feeds only some of the streams any more. */
+export function moveHead(
+  frame: Frame,
+  body: Uint8Array,
+  place: { mark: Mark; group: number; kept: ReadonlySet<Stream> },
+): Uint8Array {
+  const { predecessor, feeds } = frame
+  const header = {
+    ...frame,
+    predecessor: predecessor && { incarnation: predecessor },
+  }
+  const next = perStream((stream) => feeds[stream].first)
+  const left = perStream((stream) => (place.kept.has(stream) ? feeds[stream] : noFeed))
+  return encodeHead({ ...frame, header, feeds: left, body }, { ...place, next })
 }
 
 /**

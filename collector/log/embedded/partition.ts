@@ -1,15 +1,15 @@
 import { sleep } from '../../../shared/clock.ts'
 import type { Logger } from '../../../shared/log.ts'
 import type { Clock, Disk, DiskFile, Random } from '../../../shared/ports.ts'
-import { type Lane, streams } from '../../../shared/reading.ts'
+import { type Lane, type Stream, streams } from '../../../shared/reading.ts'
 import { type AppendAnswer, type Entry, type Held, LogFailure, perStream } from '../engine.ts'
 import type { HeldMemory } from '../held.ts'
 import { Bell } from './bell.ts'
 import { type Segment, segmentPath } from './folder.ts'
-import { decodeHead, encodeHead, makeMark, maxHeadLength } from './frame.ts'
+import { decodeHead, encodeHead, type Frame, makeMark, maxHeadLength } from './frame.ts'
 import { SegmentIndex } from './index.ts'
 import type { PartitionView } from './reader.ts'
-import { type Recovered, recover } from './recovery.ts'
+import { noteLedger, type Recovered, recover } from './recovery.ts'
 import {
   encodeSegmentHeader,
   type SegmentHeader,
@@ -30,8 +30,13 @@ export interface PartitionOptions {
   segmentBytes: number
   /** Most bytes that one synced write takes, unless a single batch is larger. */
   groupBytes: number
-  /** Whole segments go, oldest first, when the partition is larger; undefined keeps everything. */
-  retention: { bytes: number | undefined; ageMs: number | undefined }
+  /** What is too much, or has arrived too long ago; undefined keeps everything. */
+  retention: {
+    bytes: number | undefined
+    ageMs: number | undefined
+    /** In place of `ageMs` for a stream. */
+    agesMs?: Partial<Record<Stream, number>>
+  }
 }
 
 interface Waiting {
@@ -199,12 +204,13 @@ export class Partition implements PartitionView {
     const draft = this.#memory.draft()
     const answers = entries.map(({ header }) => draft.judge(header))
     const accepted = entries.filter((_, i) => answers[i]!.code === 'accepted')
-    if (accepted.length > 0) await this.#write(accepted)
+    const frames = accepted.length > 0 ? await this.#write(accepted) : []
     draft.commit()
+    for (const frame of frames) noteLedger(this.#memory, frame)
     return answers
   }
 
-  async #write(entries: readonly Entry[]): Promise<void> {
+  async #write(entries: readonly Entry[]): Promise<Frame[]> {
     const bytes = entries.reduce((sum, { body }) => sum + body.length + maxHeadLength, 0)
     const { summary } = this.#active.index
     if (summary.frames > 0 && summary.end + bytes > this.#options.segmentBytes) await this.#roll()
@@ -223,8 +229,10 @@ export class Partition implements PartitionView {
       group,
     )
     await file.sync()
-    for (const head of heads) index.add(index.summary.end, decodeHead(head, 0)!)
+    const frames = heads.map((head) => decodeHead(head, 0)!)
+    for (const frame of frames) index.add(index.summary.end, frame)
     this.#bell.ring()
+    return frames
   }
 
   /** Seals the active segment and goes on in a new one. */
@@ -290,7 +298,11 @@ export class Partition implements PartitionView {
       const { index, header } = this.#active
       const age = clock.wallMs() - header.createdMs
       // Only sealed segments go by age, so one that hardly grows has to be sealed in time.
-      if (retention.ageMs !== undefined && index.summary.frames > 0 && age > retention.ageMs / 4) {
+      const shortest = Math.min(
+        retention.ageMs ?? Number.POSITIVE_INFINITY,
+        ...Object.values(retention.agesMs ?? {}),
+      )
+      if (index.summary.frames > 0 && age > shortest / 4) {
         this.#sealWanted = true
         this.#writing ??= this.#writeAll()
       }
@@ -326,7 +338,8 @@ async function begin(
   const path = segmentPath(directory, number)
   // An attempt that failed may have left one.
   if ((await disk.list(directory)).includes(segmentName(number))) await disk.remove(path)
-  const header = { ...place, createdMs: clock.wallMs(), mark: makeMark(random.bytes(4)) }
+  const mark = makeMark(random.bytes(4))
+  const header = { ...place, createdMs: clock.wallMs(), mark, isSifted: false }
   const file = await disk.open(path, 'create')
   try {
     await file.write([encodeSegmentHeader(header)], 0)
@@ -337,6 +350,7 @@ async function begin(
     throw error
   }
   const index = SegmentIndex.empty(first, segmentHeaderLength)
-  const segment = { number, mark: header.mark, summary: index.summary, blocks: index.blocks }
+  const { summary, blocks } = index
+  const segment = { number, mark, isSifted: false, summary, blocks }
   return { file, segment, index, header }
 }

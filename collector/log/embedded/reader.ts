@@ -3,7 +3,7 @@ import type { LogItem, ReadRequest } from '../engine.ts'
 import { isGone, readIndex, type Segment, scanIndex, segmentPath } from './folder.ts'
 import type { Frame } from './frame.ts'
 import type { Block, StreamSummary } from './index.ts'
-import { scanFrames, segmentHeaderLength } from './segment.ts'
+import { decodeSegmentHeader, scanFrames, segmentHeaderLength } from './segment.ts'
 
 /** A partition as its readers see it, whether this process writes it or another. */
 export interface PartitionView {
@@ -52,6 +52,8 @@ class Reading {
   #expected: number | undefined
   /** How far the segments have been read. */
   #done = { segment: 0, position: 0 }
+  /** Retention has taken frames from the segment that is being read. */
+  #isSifted = false
 
   constructor(view: PartitionView, request: ReadRequest) {
     this.#view = view
@@ -76,9 +78,13 @@ class Reading {
     const held = { ...segment.summary.streams[this.#stream] }
     const from = segment.number === this.#done.segment ? this.#done.position : segmentHeaderLength
     this.#done = { segment: segment.number, position: end }
+    this.#isSifted = segment.isSifted
     if (from === segmentHeaderLength) yield* this.#reach(held.first)
     else if (from >= end) return
-    if (held.first === held.next || this.isComplete) return
+    if (held.first === held.next || this.isComplete) {
+      if (this.#isSifted) this.#expected = undefined
+      return
+    }
     if (!this.#mayHold(held)) {
       this.#expected = undefined
       return
@@ -91,6 +97,9 @@ class Reading {
       return
     }
     try {
+      // It may have been sifted since it was listed.
+      const header = decodeSegmentHeader(await file.read(0, segmentHeaderLength))
+      this.#isSifted ||= header?.isSifted ?? false
       for (const stretch of stretches) {
         if (stretch.end <= from || stretch.first === stretch.next) continue
         if (this.#signal?.aborted || this.isComplete) return
@@ -105,6 +114,8 @@ class Reading {
       await file.close()
     }
     yield* this.#reach(held.next)
+    // Offsets behind its last frame may be gone as well.
+    if (this.#isSifted) this.#expected = undefined
   }
 
   async *#frames(
@@ -134,8 +145,12 @@ class Reading {
     }
   }
 
-  /** Says what is missing before `next`. */
+  /** Says what is missing before `next`, unless it was meant to go. */
   *#reach(next: number): Iterable<LogItem> {
+    if (this.#isSifted) {
+      this.#expected = next
+      return
+    }
     const { fromOffset, toOffset } = this.#wanted
     const first = Math.max(this.#expected ?? next, fromOffset)
     const last = Math.min(next, toOffset) - 1

@@ -40,7 +40,10 @@ export async function recover(disk: Disk, directory: string): Promise<Recovered>
   const snapshots = await readSnapshots(disk, directory, names)
   const newest = snapshots[0]
   const memory = newest?.memory ?? new HeldMemory()
-  const replay = (_: number, frame: Frame) => memory.replay(frame)
+  const replay = (_: number, frame: Frame) => {
+    memory.replay(frame)
+    noteLedger(memory, frame)
+  }
 
   const found = await findSegments(disk, directory)
   const setAside = await dropVoid(disk, directory, found)
@@ -54,12 +57,14 @@ export async function recover(disk: Disk, directory: string): Promise<Recovered>
     if (following) {
       const length = sealedLength(segment, following)
       const { summary } = await sealedIndex(disk, directory, segment, length, seen)
-      segments.push({ number, mark, summary, blocks: undefined })
+      const isSifted = segment.header?.isSifted ?? false
+      segments.push({ number, mark, isSifted, summary, blocks: undefined })
       continue
     }
     const tail = await recoverTail(disk, directory, segment, seen)
     cutBytes = tail.cutBytes
-    const last = { number, mark, summary: tail.index.summary, blocks: tail.index.blocks }
+    const { summary, blocks } = tail.index
+    const last = { number, mark, isSifted: false, summary, blocks }
     segments.push(last)
     if (segment.header) active = { index: tail.index, segment: last, header: segment.header }
   }
@@ -84,6 +89,12 @@ export async function recover(disk: Disk, directory: string): Promise<Recovered>
     cutBytes,
     setAside,
   }
+}
+
+/** Remembers which ledger of an agent is its newest: retention keeps that one. */
+export function noteLedger(memory: HeldMemory, { agent, feeds }: Frame): void {
+  const { first, count } = feeds.ledger
+  if (count > 0) memory.noteLedger(agent, first + count - 1)
 }
 
 /** Whole snapshots, newest first. */

@@ -22,18 +22,21 @@ export interface SegmentHeader {
   previousLength: number
   /** First offset of each stream. */
   first: Record<Stream, number>
+  /** Retention has taken some of its frames: offsets that are missing are not lost. */
+  isSifted: boolean
 }
 
 export const segmentHeaderLength = 88
 const magic = new TextEncoder().encode('HGSEGMNT')
-const version = 1
+/** Of a segment as it was written, and of one that retention has taken frames from. */
+const versions = { whole: 1, sifted: 2 }
 
 /**
  * All numbers are big-endian.
  *
  * ```
  *  0   8  "HGSEGMNT"
- *  8   4  version, 1
+ *  8   4  version: 1, or 2 when it is sifted
  * 12   4  CRC-32C of all other bytes
  * 16   8  number
  * 24   8  created, ms      float
@@ -46,7 +49,7 @@ export function encodeSegmentHeader(header: SegmentHeader): Uint8Array {
   const bytes = new Uint8Array(segmentHeaderLength)
   const view = new DataView(bytes.buffer)
   bytes.set(magic)
-  view.setUint32(8, version)
+  view.setUint32(8, header.isSifted ? versions.sifted : versions.whole)
   setUint64(view, 16, header.number)
   view.setFloat64(24, header.createdMs)
   bytes.set(header.mark, 32)
@@ -68,14 +71,15 @@ export function decodeSegmentHeader(bytes: Uint8Array): SegmentHeader | undefine
   const view = new DataView(bytes.buffer, bytes.byteOffset, segmentHeaderLength)
   if (view.getInt32(12) !== headerCrc(bytes.subarray(0, segmentHeaderLength))) return undefined
   const found = view.getUint32(8)
-  if (found > version)
-    throw new LogFailure('LOG_NEWER', `format ${found}, this program knows ${version}`)
+  if (found > versions.sifted)
+    throw new LogFailure('LOG_NEWER', `format ${found}, this program knows ${versions.sifted}`)
   return {
     number: getUint64(view, 16),
     createdMs: view.getFloat64(24),
     mark: bytes.slice(32, 40),
     previousLength: getUint64(view, 40),
     first: perStream((stream) => getUint64(view, 48 + streams.indexOf(stream) * 8)),
+    isSifted: found === versions.sifted,
   }
 }
 

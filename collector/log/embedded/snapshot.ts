@@ -2,7 +2,7 @@ import crc32c from 'crc-32/crc32c.js'
 import type { Disk } from '../../../shared/ports.ts'
 import { type Stream, streams } from '../../../shared/reading.ts'
 import { perStream } from '../engine.ts'
-import { HeldMemory, rowBytes } from '../held.ts'
+import { type AgentSnapshot, HeldMemory, rowBytes } from '../held.ts'
 import { getUint64, setUint64 } from './frame.ts'
 
 /**
@@ -27,7 +27,8 @@ export function snapshotSegment(name: string): number | undefined {
   return match ? Number(match[1]) : undefined
 }
 
-const magic = new TextEncoder().encode('HGHELD\x00\x01')
+const magic = new TextEncoder().encode('HGHELD\x00')
+const version = 2
 const headBytes = 16 + streams.length * 8
 const pieceBytes = 1024 * 1024
 
@@ -35,10 +36,11 @@ const pieceBytes = 1024 * 1024
  * Writes a snapshot whole or not at all. All numbers are big-endian.
  *
  * ```
- *  0   8  "HGHELD" 0 1
+ *  0   8  "HGHELD" 0, version: 2
  *  8   8  first segment that it does not cover
  * 16  40  next offset per stream
- *         per agent: length of the name (2), index of the present row (4), number of rows (4), name, rows
+ *         per agent: length of the name (2), index of the present row (4), number of rows (4), offset of
+ *         the newest ledger and 1, or 0 (8; not in version 1), name, rows
  *     4   CRC-32C of everything before
  * ```
  */
@@ -50,6 +52,7 @@ export async function writeSnapshot(
   const head = new Uint8Array(headBytes)
   const view = new DataView(head.buffer)
   head.set(magic)
+  head[7] = version
   setUint64(view, 8, segment)
   for (const [i, stream] of streams.entries()) setUint64(view, 16 + i * 8, next[stream])
 
@@ -58,8 +61,8 @@ export async function writeSnapshot(
     await write([head])
     let piece: Uint8Array[] = []
     let gathered = 0
-    for (const { agent, current, rows } of memory.snapshot()) {
-      const entry = encodeAgent(agent, current, rows)
+    for (const agent of memory.snapshot()) {
+      const entry = encodeAgent(agent)
       crc = crc32c.buf(entry, crc)
       piece.push(entry)
       gathered += entry.length
@@ -74,19 +77,20 @@ export async function writeSnapshot(
   })
 }
 
-function encodeAgent(agent: string, current: number, rows: Uint8Array): Uint8Array {
+function encodeAgent({ agent, current, newestLedger, rows }: AgentSnapshot): Uint8Array {
   const name = new TextEncoder().encode(agent)
-  const entry = new Uint8Array(10 + name.length + rows.length)
+  const entry = new Uint8Array(18 + name.length + rows.length)
   const view = new DataView(entry.buffer)
   view.setUint16(0, name.length)
   view.setUint32(2, current)
   view.setUint32(6, rows.length / rowBytes)
-  entry.set(name, 10)
-  entry.set(rows, 10 + name.length)
+  setUint64(view, 10, newestLedger === undefined ? 0 : newestLedger + 1)
+  entry.set(name, 18)
+  entry.set(rows, 18 + name.length)
   return entry
 }
 
-/** @returns undefined when it is damaged */
+/** @returns undefined when it is damaged, or of a later version */
 export async function readSnapshot(
   disk: Disk,
   directory: string,
@@ -94,6 +98,8 @@ export async function readSnapshot(
 ): Promise<Snapshot | undefined> {
   const bytes = await readWhole(disk, `${directory}/${snapshotName(segment)}`)
   if (bytes.length < headBytes + 4 || magic.some((byte, i) => bytes[i] !== byte)) return undefined
+  if (bytes[7]! > version) return undefined
+  const nameAt = bytes[7] === 1 ? 10 : 18
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length)
   const end = bytes.length - 4
   if (view.getInt32(end) !== crc32c.buf(bytes.subarray(0, end), 0)) return undefined
@@ -102,9 +108,12 @@ export async function readSnapshot(
     const nameLength = view.getUint16(at)
     const current = view.getUint32(at + 2)
     const rowsLength = view.getUint32(at + 6) * rowBytes
-    const rowsAt = at + 10 + nameLength
-    const agent = new TextDecoder().decode(bytes.subarray(at + 10, rowsAt))
-    memory.restore({ agent, current, rows: bytes.slice(rowsAt, rowsAt + rowsLength) })
+    const rowsAt = at + nameAt + nameLength
+    const agent = new TextDecoder().decode(bytes.subarray(at + nameAt, rowsAt))
+    const ledger = nameAt === 18 ? getUint64(view, at + 10) : 0
+    const newestLedger = ledger > 0 ? ledger - 1 : undefined
+    const rows = bytes.slice(rowsAt, rowsAt + rowsLength)
+    memory.restore({ agent, current, newestLedger, rows })
     at = rowsAt + rowsLength
   }
   return {

@@ -1,11 +1,14 @@
+import { type Stream, streams } from '../../../shared/reading.ts'
 import { perStream } from '../engine.ts'
 import type { HeldMemory } from '../held.ts'
 import { readIndex, type Segment, segmentPath, withFile } from './folder.ts'
+import type { Frame } from './frame.ts'
 import { hashFile } from './hash.ts'
 import { indexName, type SegmentIndex } from './index.ts'
 import type { PartitionOptions } from './partition.ts'
 import { writeIndex } from './recovery.ts'
 import { segmentName } from './segment.ts'
+import { expiredStreams, siftSegment } from './sift.ts'
 import { snapshotName, snapshotSegment, writeSnapshot } from './snapshot.ts'
 
 /** What upkeep may see and change of the partition. */
@@ -25,6 +28,8 @@ export class Upkeep {
   readonly #kept: Kept
   /** First segments that the durable snapshots do not cover, newest first. */
   #snapshots: readonly number[]
+  /** Of segments that were sifted: the newest ledgers that they were kept for, by agent. */
+  readonly #sifted = new Map<number, Map<string, number>>()
   #doing: Promise<void> = Promise.resolve()
 
   constructor(
@@ -104,22 +109,71 @@ export class Upkeep {
     }
   }
 
+  /**
+   * What has grown too old goes from its stream; where the partition is too large, everything but the
+   * ledgers, and at last those. An agent's newest ledger does not grow old.
+   */
   async #retain(): Promise<void> {
-    const { disk, directory, clock, retention, segmentBytes, logger } = this.#options
-    const room = (retention.bytes ?? Number.POSITIVE_INFINITY) - segmentBytes
-    const oldestMs = clock.wallMs() - (retention.ageMs ?? Number.POSITIVE_INFINITY)
+    const { clock, retention } = this.#options
+    const nowMs = clock.wallMs()
     // What both snapshots know may go: what is held is remembered without it.
     const covered = this.#snapshots.length < 2 ? 0 : Math.min(...this.#snapshots)
-    const sealed = this.#kept.segments.slice(0, -1)
-    let bytes = sealed.reduce((sum, { summary }) => sum + summary.end, 0)
-    for (const { number, summary } of sealed) {
-      if (number >= covered || (bytes <= room && summary.lastArrivedMs >= oldestMs)) break
-      this.#kept.segments = this.#kept.segments.slice(1)
-      bytes -= summary.end
-      await disk.remove(`${directory}/${segmentName(number)}`)
-      await disk.remove(`${directory}/${indexName(number)}`)
-      await disk.syncDirectory(directory)
-      logger.debug({ segment: number }, 'removed a segment by retention')
+    const mayGo = () => this.#kept.segments.slice(0, -1).filter(({ number }) => number < covered)
+    for (const segment of mayGo()) {
+      const isTooMuch = this.#isTooLarge()
+      const expired = expiredStreams(segment.summary.lastArrivedMs, nowMs, retention)
+      const goes = (stream: Stream) => isTooMuch || expired[stream]
+      if (!streams.some(goes)) break
+      await this.#sift(segment, goes)
     }
+    for (const segment of mayGo()) {
+      if (!this.#isTooLarge()) break
+      await this.#remove(segment)
+    }
+  }
+
+  #isTooLarge(): boolean {
+    const { retention, segmentBytes } = this.#options
+    const room = (retention.bytes ?? Number.POSITIVE_INFINITY) - segmentBytes
+    const sealed = this.#kept.segments.slice(0, -1)
+    return sealed.reduce((sum, { summary }) => sum + summary.end, 0) > room
+  }
+
+  async #sift(segment: Segment, goes: (stream: Stream) => boolean): Promise<void> {
+    const { disk, directory, logger } = this.#options
+    const { number, summary } = segment
+    const gone = streams.filter((stream) => goes(stream) && summary.streams[stream].records > 0)
+    const before = this.#sifted.get(number)
+    // Looked through before: worth it again once another stream's time is up, or a ledger is superseded.
+    const isNewest = (agent: string, offset: number) => this.#memory.newestLedger(agent) === offset
+    const isSettled = before && [...before].every(([agent, offset]) => isNewest(agent, offset))
+    if (gone.every((stream) => stream === 'ledger' && isSettled)) return
+    const kept = new Map<string, number>()
+    const keeps = (stream: Stream, { agent, feeds }: Frame) => {
+      if (!goes(stream)) return true
+      const offset = feeds.ledger.first + feeds.ledger.count - 1
+      if (stream !== 'ledger' || !isNewest(agent, offset)) return false
+      kept.set(agent, offset)
+      return true
+    }
+    const left = await siftSegment(disk, directory, segment, keeps)
+    if (!left) return this.#remove(segment)
+    this.#kept.segments = this.#kept.segments.map((each) =>
+      each === segment ? left.segment : each,
+    )
+    this.#sifted.set(number, kept)
+    await writeIndex(disk, directory, number, left.index)
+    await this.#hash(left.segment)
+    logger.debug({ segment: number, streams: gone }, 'took from a segment what is too old')
+  }
+
+  async #remove({ number }: Segment): Promise<void> {
+    const { disk, directory, logger } = this.#options
+    this.#kept.segments = this.#kept.segments.filter((segment) => segment.number !== number)
+    this.#sifted.delete(number)
+    await disk.remove(`${directory}/${segmentName(number)}`)
+    await disk.remove(`${directory}/${indexName(number)}`)
+    await disk.syncDirectory(directory)
+    logger.debug({ segment: number }, 'removed a segment by retention')
   }
 }

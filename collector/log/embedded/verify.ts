@@ -72,6 +72,7 @@ class Check {
   readonly #audit = new Audit()
   #next: Record<Stream, number> | undefined
   #isWhole = true
+  #isSifted = false
   #number = 0
 
   get report(): VerifyReport {
@@ -88,8 +89,11 @@ class Check {
     this.report.segments += 1
     this.#number = number
     // Without the first segment, lanes may begin in the middle: retention has removed the rest.
+    this.#isSifted = header?.isSifted ?? false
     if (!before) this.#isWhole = number === 1
-    else if (before.number + 1 !== number)
+    if (this.#isSifted) this.#isWhole = false
+    if (this.#isSifted || before?.header?.isSifted) this.#next = undefined
+    else if (before && before.number + 1 !== number)
       this.problem(`segment ${before.number + 1} is missing before segment ${number}`)
     if (header) this.#reach(header.first)
     else this.problem(`segment ${number}: its header is damaged`)
@@ -100,12 +104,18 @@ class Check {
   }
 
   frame(position: number, frame: Frame, body: Uint8Array): void {
+    if (this.#isSifted) this.#next = undefined
     this.#reach(perStream((stream) => frame.feeds[stream].first))
     const next = this.#next!
     for (const stream of streams) next[stream] += frame.feeds[stream].count
     const place = `segment ${this.#number}, byte ${position}`
     const bytes = frame.headLength + frame.bodyLength
-    this.#audit.batch(frame, body, { place, bytes, isWhole: this.#isWhole })
+    this.#audit.batch(frame, body, {
+      place,
+      bytes,
+      isWhole: this.#isWhole,
+      isSifted: this.#isSifted,
+    })
   }
 
   problem(text: string): void {
