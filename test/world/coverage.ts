@@ -9,10 +9,12 @@ export const faultNames = [
   'disk EIO on sync',
   'disk short write',
   'disk bit flip',
+  'disk slow',
   // Store of the agent: LevelDB's measured contract.
   'store ENOSPC',
   'store EIO on write',
   'store EIO on sync',
+  'store slow',
   'store lost after an error',
   'store async writes lost',
   'store flipped log byte',

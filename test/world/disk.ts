@@ -44,9 +44,11 @@ export interface DiskTrouble {
   eioWrite: number
   eioSync: number
   shortWrite: number
+  /** A sync takes up to this much longer, ms. */
+  slowMs: number
 }
 
-const noTrouble: DiskTrouble = { full: false, eioWrite: 0, eioSync: 0, shortWrite: 0 }
+const noTrouble: DiskTrouble = { full: false, eioWrite: 0, eioSync: 0, shortWrite: 0, slowMs: 0 }
 
 /** A disk as it was: whole files by path. */
 export type DiskImage = ReadonlyMap<string, Uint8Array | undefined>
@@ -110,8 +112,13 @@ export class SimulatedDisk {
     const torn = seeded.below(Math.max(1, inode.unsynced.length))
     for (const [index, change] of inode.unsynced.entries()) {
       if (index === torn && change.kind === 'write' && change.bytes.length > 1) {
-        const bytes = change.bytes.subarray(0, seeded.below(change.bytes.length))
-        inode.synced.apply({ ...change, bytes })
+        // Its end is missing, or something in its middle.
+        const { bytes, offset } = change
+        const from = seeded.below(bytes.length)
+        const to = seeded.chance(0.5) ? bytes.length : from + 1 + seeded.below(bytes.length - from)
+        inode.synced.apply({ ...change, bytes: bytes.subarray(0, from) })
+        if (to < bytes.length)
+          inode.synced.apply({ ...change, bytes: bytes.subarray(to), offset: offset + to })
         this.#coverage.hit('disk torn write')
       } else if (seeded.chance(0.5)) inode.synced.apply(change)
       else this.#coverage.hit('disk write dropped')
@@ -259,7 +266,10 @@ export class SimulatedDisk {
 
   /** Virtual time of an operation, ms. */
   delayMs(kind: 'change' | 'sync'): number {
-    return kind === 'sync' ? 0.5 + 5 * this.#seeded.uniform() : 0.05 + 0.2 * this.#seeded.uniform()
+    if (kind === 'change') return 0.05 + 0.2 * this.#seeded.uniform()
+    const { slowMs } = this.trouble
+    if (slowMs > 0) this.#coverage.hit('disk slow')
+    return 0.5 + (5 + slowMs) * this.#seeded.uniform()
   }
 }
 

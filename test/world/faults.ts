@@ -111,6 +111,7 @@ export const faultKinds = {
   'disk write errors': diskTrouble('eioWrite'),
   'disk sync errors': diskTrouble('eioSync'),
   'disk short writes': diskTrouble('shortWrite'),
+  'disk slow': slow(({ collector: { disk } }) => disk.trouble),
   'disk bit flip': once(({ damageLog }) => damageLog()),
   'store full': {
     begin({ gateways }, seeded) {
@@ -123,6 +124,7 @@ export const faultKinds = {
   },
   'store write errors': storeTrouble('eioWrite'),
   'store sync errors': storeTrouble('eioSync'),
+  'store slow': slow(({ gateways }, seeded) => seeded.pick(gateways).store.trouble),
   'store log flip': storeFlip('flipLog'),
   'store value flip': storeFlip('flipValue'),
   delay: weather((network, seeded) => {
@@ -238,6 +240,19 @@ function storeTrouble(which: 'eioWrite' | 'eioSync'): FaultKind {
       store.trouble[which] = 0.1 + 0.6 * seeded.uniform()
       return () => {
         store.trouble[which] = 0
+      }
+    },
+  }
+}
+
+/** Whatever a sync falls into happens in the middle of it. */
+function slow(of: (world: World, seeded: Seeded) => { slowMs: number }): FaultKind {
+  return {
+    begin(world, seeded) {
+      const trouble = of(world, seeded)
+      trouble.slowMs = seeded.pick([50, 500, 3_000])
+      return () => {
+        trouble.slowMs = 0
       }
     },
   }

@@ -450,7 +450,9 @@ export class Oracle {
         sums.readings += readingsOf(item).length
         if (item.kind === 'readings') continue
         if (batch.lane === 'quarantine') sums.records += itemCount(item)
-        else if (item.kind === 'gap') sums.evicted += item.count - readingsOf(item).length
+        else if (item.kind === 'gap' && batch.lane === 'bulk')
+          // What is urgent here the agent says of itself.
+          sums.evicted += item.count - readingsOf(item).length
       }
     if (forwarded !== sums.readings)
       this.fail('P5', `${forwarded} forwarded, and ${sums.readings} are in the log`)
@@ -474,18 +476,19 @@ export class Oracle {
   }
 }
 
-/** Each incarnation behind those that it goes back to, oldest first. */
+/** Each incarnation alone, and behind those that it goes back to, oldest first. */
 function chainsOf(batches: readonly Stored[]): Stored[][] {
   const own = Map.groupBy(batches, ({ batch }) => hex(batch.incarnation))
   const before = new Map<string, string>()
   for (const { batch } of batches)
     if (batch.predecessor) before.set(hex(batch.incarnation), hex(batch.predecessor))
-  return [...new Set([...own.keys(), ...before.keys()])].map((last) => {
+  const chains = [...new Set([...own.keys(), ...before.keys()])].map((last) => {
     const line: Stored[] = []
     for (let name: string | undefined = last; name !== undefined; name = before.get(name))
       line.unshift(...(own.get(name) ?? []))
     return line
   })
+  return [...chains, ...own.values()]
 }
 
 /** What an item stands for, one text a sequence; none for a gap. */

@@ -29,15 +29,22 @@ export interface Round {
 const kinds = Object.keys(faultKinds) as FaultKindName[]
 export const devices = 5
 
+/** A message is on its way for so long: into the outbox, to the collector, or held back there. */
+const leadsMs = [15, 40, 300, 2_500]
+
 /** What a seed does. @param only numbers of the faults that are kept; all where it is left out */
 export function planOf(seed: number, only?: ReadonlySet<number>): Round[] {
   const seeded = new Seeded(seed)
+  // Two that must meet do so sooner among few than among all.
+  const palette = seeded.chance(0.6)
+    ? Array.from({ length: 2 + seeded.below(4) }, () => seeded.pick(kinds))
+    : kinds
   let number = 0
   return Array.from({ length: 2 + seeded.below(2) }, () => {
     const durationMs = 5_000 + seeded.below(40_000)
     const faults = Array.from({ length: 1 + seeded.below(4) }, () => ({
       number: number++,
-      kind: seeded.pick(kinds),
+      kind: seeded.pick(palette),
       atMs: durationMs * seeded.uniform(),
       forMs: 100 * 200 ** seeded.uniform(),
       seed: seeded.below(2 ** 32),
@@ -45,12 +52,12 @@ export function planOf(seed: number, only?: ReadonlySet<number>): Round[] {
     const burst = (atMs: number) => ({
       atMs,
       device: seeded.below(devices),
-      messages: 1 + seeded.below(5),
+      messages: 1 + seeded.below(4),
     })
     const bursts = [
       // Where nothing happens, no fault shows.
-      ...faults.map(({ atMs, forMs }) => burst(atMs + Math.min(forMs, 50) * seeded.uniform())),
-      ...Array.from({ length: 1 + seeded.below(3) }, () => burst(durationMs * seeded.uniform())),
+      ...faults.map(({ atMs }) => burst(atMs - seeded.pick(leadsMs) * seeded.uniform())),
+      ...faults.map(({ atMs, forMs }) => burst(atMs + Math.min(forMs, 200) * seeded.uniform())),
     ]
     const kept = faults.filter(({ number }) => only?.has(number) ?? true)
     return { durationMs, faults: kept, bursts }

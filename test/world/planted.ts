@@ -96,7 +96,7 @@ export const plantedBugs: readonly PlantedBug[] = [
     name: 'late PUBACK on a new session',
     file: 'agent/source/source.ts',
     from: 'handed.link.acknowledge(group)',
-    to: ';(this.#link ?? handed.link).acknowledge(group)',
+    to: ';(this.#link?.session ? this.#link : handed.link).acknowledge(group)',
   },
   {
     name: 'dedupe by window',

@@ -14,6 +14,10 @@ interface Stretch {
   hasGap: boolean
 }
 
+/** Where nothing was kept. */
+const nothing: Kept = { timeMs: Number.NaN, value: Number.NaN, between: 'raw', epsilon: 0 }
+const { NEGATIVE_INFINITY: ever, POSITIVE_INFINITY: forever } = Number
+
 /** For a consumer's arithmetic. */
 const rounding = 1e-9
 
@@ -41,22 +45,19 @@ export class Reconstruction {
         seen.add(timeMs)
         const point = { timeMs, value, between: series.between, epsilon: series.epsilon }
         // What came before the first one is lost with it.
-        const before = last ?? { ...point, timeMs: Number.NEGATIVE_INFINITY }
+        const before = last ?? { ...nothing, timeMs: ever }
         // Where time goes back, a broker delivers out of order: what was left out until then lies ahead.
         const goesBack = point.timeMs < before.timeMs
-        const to = goesBack ? { ...point, timeMs: Number.POSITIVE_INFINITY } : point
+        const to = goesBack ? { ...point, timeMs: forever } : point
         if (last || hasGap) this.#stretches.push({ from: before, to, hasGap })
         last = point
         hasGap = false
       }
     }
-    if (last && hasGap)
-      this.#stretches.push({
-        from: last,
-        to: { ...last, timeMs: Number.POSITIVE_INFINITY },
-        hasGap,
-      })
-    else if (last) this.#last.push(last)
+    if (hasGap) {
+      const from = last ?? { ...nothing, timeMs: ever }
+      this.#stretches.push({ from, to: { ...nothing, timeMs: forever }, hasGap })
+    } else if (last) this.#last.push(last)
   }
 
   /** A reading that is not there is within the bound of what stands in for it, or lost in a declared gap. */
@@ -68,7 +69,7 @@ export class Reconstruction {
       if (hasGap) return true
       if (from.between === 'hold' && isNear(from.value, from)) return true
       if (from.between !== 'linear') continue
-      if (to.timeMs === Number.POSITIVE_INFINITY) continue
+      if (to.timeMs === forever) continue
       const share = (timeMs - from.timeMs) / (to.timeMs - from.timeMs)
       if (isNear(from.value + share * (to.value - from.value), from)) return true
     }

@@ -28,11 +28,13 @@ export interface StoreTrouble {
   /** Probabilities per write. */
   eioWrite: number
   eioSync: number
+  /** A sync takes up to this much longer, ms. */
+  slowMs: number
 }
 
 /** So many writes fit into the reserve. */
 const spareWrites = 30
-const noTrouble: StoreTrouble = { full: false, eioWrite: 0, eioSync: 0 }
+const noTrouble: StoreTrouble = { full: false, eioWrite: 0, eioSync: 0, slowMs: 0 }
 
 /** What a store held, as a backup of its folder would. */
 export type StoreImage = ReadonlyMap<string, Uint8Array>
@@ -165,7 +167,9 @@ export class SimulatedStore {
     const { seeded, coverage } = this.#options
     const filled = [...this.#tables].filter(([, value]) => value.length > 0)
     if (filled.length === 0) return false
-    const [key, value] = seeded.pick(filled)
+    // Entries of the outbox are few among what else there is.
+    const entries = filled.filter(([key]) => key[0] === 'e')
+    const [key, value] = seeded.pick(entries.length > 0 && seeded.chance(0.5) ? entries : filled)
     const damaged = value.slice()
     damaged[seeded.below(value.length)]! ^= 1 << seeded.below(8)
     this.#tables.set(key, damaged)
@@ -264,7 +268,10 @@ export class SimulatedStore {
   /** Virtual time of an operation, ms. */
   delayMs(kind: 'append' | 'sync' | 'read'): number {
     const { seeded } = this.#options
-    return kind === 'sync' ? 1 + 5 * seeded.uniform() : 0.02 + 0.2 * seeded.uniform()
+    if (kind !== 'sync') return 0.02 + 0.2 * seeded.uniform()
+    const { slowMs } = this.trouble
+    if (slowMs > 0) this.#options.coverage.hit('store slow')
+    return 1 + (5 + slowMs) * seeded.uniform()
   }
 }
 

@@ -409,7 +409,10 @@ function makeConfig(seeded: Seeded, { version }: BrokerKind): AgentConfig {
         : [],
     ),
     fleet: fleetSchema.parse({}),
-    outbox: { ...outboxSchema.parse({}), ...(seeded.chance(0.15) && { maxBytes: 2_000 }) },
+    outbox: {
+      ...outboxSchema.parse({}),
+      ...(seeded.chance(0.2) && { maxBytes: seeded.pick([500, 2_000]) }),
+    },
     uplink: uplinkSchema.parse({
       url: 'http://collector.test',
       compression: 'none',
