@@ -1,7 +1,8 @@
-import { mkdir, rm, writeFile } from 'node:fs/promises'
+import { rm, writeFile } from 'node:fs/promises'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { dirname, join } from 'node:path'
 import { UserError } from '../shared/failure.ts'
+import { makeFolder } from '../shared/folder.ts'
 import type { Logger } from '../shared/log.ts'
 import { systemClock } from '../shared/system.ts'
 import { type Access, openAccess } from './access.ts'
@@ -34,7 +35,7 @@ export class Collector implements AsyncDisposable {
 
   /** @throws UserError when the folder or the port cannot be used */
   static async open(config: CollectorConfig, logger: Logger): Promise<Collector> {
-    await makeFolder(config.data)
+    await makeDataFolder(config.data)
     const lock = lockFolder(config.data)
     try {
       const opened = await openLog(config, logger)
@@ -146,9 +147,9 @@ export class Collector implements AsyncDisposable {
   }
 }
 
-async function makeFolder(folder: string): Promise<void> {
+async function makeDataFolder(folder: string): Promise<void> {
   try {
-    const made = await mkdir(folder, { recursive: true })
+    const made = await makeFolder(folder)
     // Until the names of new folders are synced, a power cut takes them, and what is in them.
     for (let at = folder; made && at.length >= made.length; at = dirname(at))
       await nodeDisk(dirname(at)).syncDirectory('.')
