@@ -21,9 +21,7 @@ interface Ingested {
   cpuPerMillion: number
 }
 
-const one: Load = { agents: 1, size: 10_000, batches: 4_000 }
-/** For `--check`. */
-const shortOne: Load = { ...one, batches: 2_000 }
+const one: Load = { agents: 1, size: 10_000, batches: 2_000 }
 const fleet: Load = { agents: 200, size: 10_000, batches: 10 }
 const smaller: Load[] = [
   { agents: 200, size: 1_000, batches: 20 },
@@ -42,8 +40,8 @@ await bench(async ({ short, rounds, say }) => {
   const collector = (load: Load) => side('collector', load, collectorSide)
   const reference = (load: Load) => side('append', load, appendSide)
   const { oneOurs, oneTheirs, ours, theirs, thousand, hundred } = await interleave(rounds, {
-    oneOurs: collector(short ? shortOne : one),
-    oneTheirs: reference(short ? shortOne : one),
+    oneOurs: collector(one),
+    oneTheirs: reference(one),
     ours: short ? undefined : collector(fleet),
     theirs: short ? undefined : reference(fleet),
     thousand: short ? undefined : collector(smaller[0]!),
