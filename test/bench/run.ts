@@ -13,6 +13,7 @@ const benches = [
   'commit',
   'wire',
   'ingest',
+  'engines',
   'latency',
   'drain',
   'peers',

@@ -90,6 +90,10 @@ export class NatsNode {
     return `nats://${this.host}:${this.port}`
   }
 
+  get pid(): number {
+    return this.#process!.pid!
+  }
+
   launch(): void {
     const [program, ...args] = this.#command
     this.#process = spawn(program!, args, { stdio: 'ignore' })
