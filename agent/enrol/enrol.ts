@@ -5,7 +5,7 @@ import { UserError } from '../../shared/failure.ts'
 import { parseInvitation } from '../../shared/fleet/invitation.ts'
 import { isAgentName } from '../../shared/fleet/topics.ts'
 import { openDispatcher, type TlsFiles } from '../uplink/http.ts'
-import { gatewayKey, identityTls, type Papers, writePapers } from './identity.ts'
+import { gatewayKey, identityTls, type Papers, writePapers, writeRenewal } from './identity.ts'
 import { certificateRequest } from './request.ts'
 
 const timeoutMs = 30_000
@@ -84,7 +84,7 @@ export async function renew(
   const papers: Papers = papersSchema.parse(
     await call(url, proxy, tls, 'POST', 'renew', { request }),
   )
-  await writePapers(folder, papers, url)
+  await writeRenewal(folder, papers, url)
 }
 
 async function call(

@@ -73,14 +73,27 @@ export async function gatewayKey(folder: string): Promise<KeyObject> {
   return privateKey
 }
 
+/** What enrolment gives. */
 export async function writePapers(
   folder: string,
   papers: Papers,
   collector: string,
 ): Promise<void> {
-  const { agent, labels, fleetBroker } = papers
   await replace(folder, 'ca.pem', papers.ca)
   await replace(folder, 'config-key.pem', papers.configKey)
+  await writeRenewal(folder, papers, collector)
+}
+
+/**
+ * What renewal gives. Whom the gateway believes stays as it was at enrolment, so that whoever takes the
+ * collector over later does not get the gateways with it.
+ */
+export async function writeRenewal(
+  folder: string,
+  papers: Papers,
+  collector: string,
+): Promise<void> {
+  const { agent, labels, fleetBroker } = papers
   const identity: Identity = { agent, labels, fleetBroker, collector }
   await replace(folder, 'identity.json', `${JSON.stringify(identity, null, 2)}\n`)
   await replace(folder, 'certificate.pem', papers.certificate)

@@ -225,7 +225,11 @@ test('a certificate is renewed with overlap, for the same key, and an open link 
   const fleet = await TestFleet.start(t, 'certificates: 1m')
   const gateway = await fleet.enrol('gw-001')
   const folder = identityFolder(gateway.data)
-  const before = (await readIdentity(folder))!.certificate
+  const trusted = () =>
+    Promise.all(
+      ['ca.pem', 'config-key.pem'].map((name) => stat(join(folder, name)).then(({ ino }) => ino)),
+    )
+  const before = { ...(await readIdentity(folder))!, trusted: await trusted() }
   await assert.rejects(renew(fleet.url, undefined, folder, 'gw-001'), /still new/)
   const agent = new TestAgent({ name: 'gw-001' })
   const link = openHttpLink({ url: fleet.url, identity: folder })
@@ -244,12 +248,13 @@ test('a certificate is renewed with overlap, for the same key, and an open link 
   t.mock.timers.enable({ apis: ['Date'], now: Date.now() + 30_000 })
   await renew(fleet.url, undefined, folder, 'gw-001')
   const after = (await readIdentity(folder))!.certificate
-  assert.notEqual(after.serialNumber, before.serialNumber)
+  assert.notEqual(after.serialNumber, before.certificate.serialNumber)
   assert.deepEqual(
     after.publicKey.export({ type: 'spki', format: 'der' }),
-    before.publicKey.export({ type: 'spki', format: 'der' }),
+    before.certificate.publicKey.export({ type: 'spki', format: 'der' }),
   )
   assert.equal((await post()).status, 200)
+  assert.deepEqual(await trusted(), before.trusted, 'whom it believes stays as it was')
   // The old one still counts until it ends: a gateway that was cut off in the middle is not lost.
   assert.equal((await sendBatch(fleet, gateway)).status, 200)
 })
