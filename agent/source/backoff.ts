@@ -2,10 +2,12 @@ import type { Clock, Random } from '../../shared/ports.ts'
 
 /** A connection that has held this long starts the counter over, ms. */
 const stableMs = 60_000
+/** And where it starts: who loses a broker that has long been there is seldom alone. */
+const triesWhenStable = 4
 
 /**
  * When to try again: uniform in 0 … min(max, base · 2^k), so that those who lost the same broker do not
- * come back as one; `k` counts tries since the last stable connection.
+ * come back as one; `k` counts tries since the last stable connection, and starts at 4 behind one.
  */
 export class Backoff {
   readonly #clock: Clock
@@ -24,7 +26,7 @@ export class Backoff {
   /** @param connectedMs monotonic time since when the connection held that is now lost, if there was one */
   nextDelayMs(connectedMs?: number): number {
     if (connectedMs !== undefined && this.#clock.monotonicMs() - connectedMs >= stableMs)
-      this.#tries = 0
+      this.#tries = triesWhenStable
     const ceiling = Math.min(this.#max, this.#base * 2 ** Math.min(this.#tries, 32))
     this.#tries += 1
     return this.#random.uniform() * ceiling

@@ -51,7 +51,7 @@ export const sourceSchema = z
     maxGroupMessages: z.int().min(1).max(65_535).default(10_000),
     /** How long a message waits for company at most, where waiting saves a commit. */
     linger: duration({ min: '0ms', max: '1s' }).prefault('10ms'),
-    /** Delay before the k-th try to connect: uniform in 0 … min(max, base · 2^k). */
+    /** Delay before the k-th try to connect: uniform in 0 … min(max, base · 2^k); see `Backoff`. */
     retry: z
       .strictObject({
         base: duration({ min: '10ms', max: '1h' }).prefault('1s'),
