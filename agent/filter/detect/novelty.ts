@@ -9,7 +9,7 @@ const centre = (cellCount - 1) / 2
 const capacity = 65_535
 
 /** Numbers of a histogram beside its counts, and doubles that both take. */
-const numberCount = 6
+const numberCount = 10
 const stride = numberCount + Math.ceil(cellCount / 4)
 
 /**
@@ -59,30 +59,19 @@ export type NoveltyTuning = typeof noveltyTuning
  * single spike nor a narrow bulk spoils the view of the other. Everything is relative to what was seen:
  * value → a·value + b changes nothing.
  *
- * Cost: about 40 additions, and a logarithm outside the bulk. State: 386 bytes of counts and seven numbers; 1.6 KB
+ * Cost: about 40 additions, and a logarithm outside the bulk. State: 386 bytes of counts and ten numbers; 1.6 KB
  * more during the first 200 readings.
  */
 export class Novelty {
-  /**
-   * Of the value taken last: how many readings there were before for each one like it, 1 during warm-up. Its
-   * binary logarithm is the surprise in bits. A field, since a number that is handed on costs an object.
-   */
-  rarity = 1
   readonly #tuning: NoveltyTuning
   readonly #block: Block
   /** Where the numbers lie in the block, and the counts. */
   readonly #numbers: number
   readonly #cells: number
-  /** Sum of the cells. */
-  #count = 0
-  /** Readings seen, and at how many the grid is laid anew. */
-  #seen = 0
-  #layAt: number
   #first: Float64Array | undefined
 
   constructor(tuning: NoveltyTuning = noveltyTuning) {
     this.#tuning = tuning
-    this.#layAt = tuning.warmUp
     this.#first = new Float64Array(tuning.warmUp)
     let at = block.take()
     if (at === undefined) {
@@ -95,6 +84,8 @@ export class Novelty {
     this.#least = Infinity
     this.#most = -Infinity
     this.#perCell = 1
+    this.#rarity = 1
+    this.#layAt = tuning.warmUp
   }
 
   /**
@@ -141,7 +132,7 @@ export class Novelty {
     const above = this.#sum(cell + tolerance + 1, cell + outwards)
     const below = this.#sum(cell - outwards, cell - tolerance - 1)
     const alike = around + Math.min(above, below)
-    this.rarity = (this.#count + 1) / (alike + prior)
+    this.#rarity = (this.#count + 1) / (alike + prior)
   }
 
   /** Readings in the cells from one to another, as far as there are such cells. */
@@ -279,6 +270,40 @@ export class Novelty {
 
   get #all(): Uint16Array {
     return this.#block.counts.subarray(this.#cells, this.#cells + cellCount)
+  }
+
+  /**
+   * Of the value taken last: how many readings there were before for each one like it, 1 during warm-up. Its
+   * binary logarithm is the surprise in bits. Not returned, since a number handed on may cost an object.
+   */
+  get rarity(): number {
+    return this.#block.numbers[this.#numbers + 6]!
+  }
+  set #rarity(value: number) {
+    this.#block.numbers[this.#numbers + 6] = value
+  }
+
+  /** Sum of the cells. */
+  get #count(): number {
+    return this.#block.numbers[this.#numbers + 7]!
+  }
+  set #count(value: number) {
+    this.#block.numbers[this.#numbers + 7] = value
+  }
+
+  /** Readings seen, and at how many the grid is laid anew. */
+  get #seen(): number {
+    return this.#block.numbers[this.#numbers + 8]!
+  }
+  set #seen(value: number) {
+    this.#block.numbers[this.#numbers + 8] = value
+  }
+
+  get #layAt(): number {
+    return this.#block.numbers[this.#numbers + 9]!
+  }
+  set #layAt(value: number) {
+    this.#block.numbers[this.#numbers + 9] = value
   }
 
   /** Extremes of what was seen, and not forgotten. */
