@@ -4,8 +4,10 @@ import type { Problem } from '../shared/config.ts'
 import type { Document } from '../shared/fleet/envelope.ts'
 import { registerAcl } from './fleet-command/acl.ts'
 import { registerAudit } from './fleet-command/audit.ts'
-import { registerDeploy } from './fleet-command/deploy.ts'
 import { registerMembers } from './fleet-command/members.ts'
+import { registerPush } from './fleet-command/push.ts'
+import { registerRehearse } from './fleet-command/rehearse.ts'
+import { registerRollout } from './fleet-command/rollout.ts'
 import { registerWatch } from './fleet-command/watch.ts'
 
 /** What a manager knows of documents before they go out; it is the agent's own knowledge. */
@@ -20,7 +22,9 @@ export function fleetProgram(loadCheck: () => Promise<DocumentCheck>): Program {
     register(command: Command) {
       registerMembers(command)
       registerWatch(command)
-      registerDeploy(command, loadCheck)
+      registerPush(command, loadCheck)
+      registerRehearse(command, loadCheck)
+      registerRollout(command, loadCheck)
       registerAudit(command)
       registerAcl(command)
     },

@@ -7,7 +7,7 @@ import { systemClock } from '../../shared/system.ts'
 import { makeBrokerCertificate } from '../fleet/files.ts'
 import { mosquittoFiles } from '../fleet/mosquitto.ts'
 import { commonNameOf, whoIs } from '../fleet/who.ts'
-import { type FleetOptions, openFleet, withFleet } from './options.ts'
+import { type FleetOptions, openApi, withFleet } from './options.ts'
 
 interface AclOptions extends FleetOptions {
   out?: string
@@ -41,7 +41,7 @@ export function registerAcl(command: Command): void {
 
 async function acl(options: AclOptions): Promise<void> {
   const { out, port, host = [], manager = [] } = options
-  const { files, client } = await openFleet(options)
+  const { files, client } = await openApi(options)
   await using _ = client
   const me = whoIs(new X509Certificate(files.cert))
   const managers = new Set(manager.map((name) => commonNameOf({ role: 'manager', name })))

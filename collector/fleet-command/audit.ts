@@ -4,7 +4,7 @@ import type { Command } from 'commander'
 import { UserError } from '../../shared/failure.ts'
 import type { Fact } from '../fleet/facts.ts'
 import { ChainCheck, type Entry } from '../fleet/journal.ts'
-import { type FleetOptions, openFleet, withFleet } from './options.ts'
+import { type FleetOptions, openApi, withFleet } from './options.ts'
 
 /** What a manager has seen of the log: it cannot become shorter or another behind their back. */
 interface Seen {
@@ -46,7 +46,7 @@ async function read(options: AuditOptions): Promise<string> {
     return readFile(options.file, 'utf8').catch((cause) => {
       throw new UserError(`--file: ${options.file} cannot be read (${cause.code})`, { cause })
     })
-  const { client } = await openFleet(options)
+  const { client } = await openApi(options)
   await using _ = client
   return await client.audit()
 }

@@ -65,8 +65,24 @@ export class ApiRefused extends UserError {
   }
 }
 
+/** What a manager can do by way of the collector, or straight over the broker. */
+export interface FleetAccess extends AsyncDisposable {
+  agents(group?: string): Promise<AgentView[]>
+  agent(name: string): Promise<AgentView>
+  /** The highest version that was used. */
+  version(): Promise<number>
+  /** The signed bytes of a version. */
+  envelope(version: number): Promise<Uint8Array>
+  push(envelope: Uint8Array): Promise<{ agents: string[] }>
+  command(envelope: Uint8Array): Promise<unknown>
+  /** @returns undefined while there is none */
+  result(agent: string, id: string): Promise<CommandResult | undefined>
+  /** What happens, until `signal` aborts. */
+  events(signal: AbortSignal): AsyncIterable<Record<string, unknown>>
+}
+
 /** A manager's view of a fleet, over the collector's API. */
-export class FleetClient implements AsyncDisposable {
+export class FleetClient implements FleetAccess {
   readonly #origin: string
   readonly #base: string
   readonly #dispatcher: Dispatcher

@@ -13,7 +13,7 @@ import {
   checkedLabels,
   durationOption,
   type FleetOptions,
-  openFleet,
+  openApi,
   printJson,
   withFleet,
 } from './options.ts'
@@ -72,7 +72,7 @@ export function registerMembers(command: Command): void {
     .argument('<name>', 'an agent, or manager:<name>')
     .description('throw out, open connections too')
     .action(async (name: string, options: FleetOptions) => {
-      const { client } = await openFleet(options)
+      const { client } = await openApi(options)
       await using _ = client
       await client.revoke(name)
       process.stdout.write(`${name} is revoked\n`)
@@ -82,7 +82,7 @@ export function registerMembers(command: Command): void {
     .argument('<labels...>', 'name=value; all that it is to have')
     .description('say what is known of a gateway; it learns of it when its certificate is renewed')
     .action(async (agent: string, labels: string[], options: FleetOptions) => {
-      const { client } = await openFleet(options)
+      const { client } = await openApi(options)
       await using _ = client
       await client.label(checkedAgent(agent), checkedLabels(labels))
     })
@@ -136,7 +136,7 @@ async function invite(agent: string | undefined, options: InviteOptions): Promis
     throw new UserError('name one gateway, or a list with --from', { exitCode: 2 })
   const common = checkedLabels(label)
   const wanted = from ? await readList(from) : [{ agent: checkedAgent(agent!), labels: {} }]
-  const { files, client } = await openFleet(options)
+  const { files, client } = await openApi(options)
   await using _ = client
   const pin = createHash('sha256').update(new X509Certificate(files.ca).raw).digest()
   const made = wanted.map(({ agent, labels }) => {

@@ -4,11 +4,12 @@ import { UserError } from '../../shared/failure.ts'
 import { isLabelName, type Labels } from '../../shared/fleet/groups.ts'
 import { isAgentName } from '../../shared/fleet/topics.ts'
 import { type ManagerFiles, readManagerFiles } from '../fleet/files.ts'
-import { FleetClient } from './client.ts'
+import { type FleetAccess, FleetClient } from './client.ts'
 
 export interface FleetOptions {
   fleet: string
   collector?: string
+  broker?: string
 }
 
 /** The options that every command has which asks the collector. */
@@ -22,8 +23,16 @@ export function withFleet(command: Command): Command {
     .option('--collector <url>', 'the collector, where it is not the one that the folder names')
 }
 
+/** As `withFleet`, for commands that can do without the collector. */
+export function withBroker(command: Command): Command {
+  return withFleet(command).option(
+    '--broker <url>',
+    'go straight over the fleet broker, mqtts:// or wss://, without the collector',
+  )
+}
+
 /** A manager at work: its files, and the way to the collector. */
-export async function openFleet(
+export async function openApi(
   options: FleetOptions,
 ): Promise<{ files: ManagerFiles; client: FleetClient }> {
   const files = await readManagerFiles(options.fleet)
@@ -31,6 +40,22 @@ export async function openFleet(
   if (!/^https:\/\//.test(url) || !URL.canParse(url))
     throw new UserError(`--collector takes an https:// address, not "${url}"`, { exitCode: 2 })
   return { files, client: new FleetClient(url, files) }
+}
+
+/** A manager at work, by way of the collector or straight over the broker. */
+export async function openFleet(
+  options: FleetOptions,
+): Promise<{ files: ManagerFiles; client: FleetAccess }> {
+  const { broker } = options
+  if (broker === undefined) return openApi(options)
+  if (!/^(mqtts|wss):\/\//.test(broker) || !URL.canParse(broker))
+    throw new UserError(`--broker takes an mqtts:// or wss:// address, not "${broker}"`, {
+      exitCode: 2,
+    })
+  const files = await readManagerFiles(options.fleet)
+  // Not before it is wanted: the client is large.
+  const { MqttFleet } = await import('./mqtt-fleet.ts')
+  return { files, client: await MqttFleet.open(broker, files) }
 }
 
 export function checkedAgent(name: string): string {

@@ -4,7 +4,6 @@ import { UserError } from '../../shared/failure.ts'
 import type { Document } from '../../shared/fleet/envelope.ts'
 import { type CommandName, commandNames } from '../../shared/fleet/reports.ts'
 import type { AgentView } from './client.ts'
-import { lines, runCommand } from './deploy.ts'
 import {
   checkedAgent,
   durationOption,
@@ -12,18 +11,19 @@ import {
   openFleet,
   printJson,
   table,
-  withFleet,
+  withBroker,
 } from './options.ts'
+import { lines, runCommand } from './run-command.ts'
 
 /** Adds the commands that look at gateways, and have them do something once. */
 export function registerWatch(command: Command): void {
-  withFleet(command.command('ls'))
+  withBroker(command.command('ls'))
     .description('list the agents: who is there, what each is to run and runs')
     .option('--group <group>', 'only of a group: boilers, or site=berlin,line=3')
     .option('--json', 'print JSON')
     .addHelpText('after', '\nExample:\n  headgate fleet ls --group boilers')
     .action(list)
-  withFleet(command.command('show'))
+  withBroker(command.command('show'))
     .argument('<agent>')
     .description('all that is known of one agent')
     .option('--json', 'print JSON')
@@ -34,11 +34,11 @@ export function registerWatch(command: Command): void {
       if (options.json) return printJson(view)
       process.stdout.write(`${lines(view).join('\n')}\n`)
     })
-  withFleet(command.command('watch'))
+  withBroker(command.command('watch'))
     .argument('[agent]', 'only this one')
     .description('what agents report and what is done to the fleet, as JSON lines, until Ctrl-C')
     .action(watch)
-  withFleet(command.command('command'))
+  withBroker(command.command('command'))
     .argument('<command>', commandNames.filter((name) => name !== 'rehearse').join(', '))
     .requiredOption('--agent <name>', 'the gateway')
     .option('--from <time>', 'resend: readings from then on (ISO 8601)')

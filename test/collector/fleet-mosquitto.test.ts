@@ -7,6 +7,7 @@ import { type TestContext, test } from 'node:test'
 import type { MqttClient } from 'mqtt'
 import { makeBrokerCertificate } from '../../collector/fleet/files.ts'
 import { mosquittoFiles } from '../../collector/fleet/mosquitto.ts'
+import { MqttFleet } from '../../collector/fleet-command/mqtt-fleet.ts'
 import { sign } from '../../shared/fleet/envelope.ts'
 import { cleanUp } from '../support/clean-up.ts'
 import { TestFleet } from '../support/fleet.ts'
@@ -16,18 +17,25 @@ import { poll } from '../support/poll.ts'
 import { until } from '../support/until.ts'
 
 /** A mosquitto that runs on what `fleet acl` writes; undefined when it is not installed. */
-async function startMosquitto(t: TestContext, fleet: TestFleet, port: number) {
+async function startMosquitto(
+  t: TestContext,
+  fleet: TestFleet,
+  port: number,
+  change = (rules: string) => rules,
+) {
   const binary = needs(t, 'mosquitto')
   if (!binary) return undefined
   const folder = join(fleet.folder, 'mosquitto')
   await mkdir(join(folder, 'data'), { recursive: true })
+  const files = mosquittoFiles(folder, port, ['manager:alice'])
   const write = async () => {
-    const files = {
-      ...mosquittoFiles(folder, port, ['manager:alice']),
+    const all = {
+      ...files,
+      'headgate.acl': change(files['headgate.acl']),
       'ca.pem': fleet.files.ca,
       'crl.pem': await fleet.client.revocationList(),
     }
-    for (const [name, text] of Object.entries(files)) await writeFile(join(folder, name), text)
+    for (const [name, text] of Object.entries(all)) await writeFile(join(folder, name), text)
   }
   await write()
   const made = await makeBrokerCertificate(join(fleet.folder, 'fleet'), ['127.0.0.1'], Date.now())
@@ -149,4 +157,58 @@ test('with a stock broker the collector sends and hears as with its own', async 
     retain: true,
   })
   await until(async () => (await fleet.client.agent('gw-001')).online, 'it is heard', 20_000)
+})
+
+function sealed(fleet: TestFleet, version: number): Uint8Array {
+  const nowMs = Date.now()
+  const times = { notBeforeMs: nowMs, expiresMs: nowMs + 60_000 }
+  return sign(
+    { kind: 'configuration', agent: 'gw-001', version, ...times, document: { n: version } },
+    fleet.files.configKey,
+  )
+}
+
+test('a manager does without the collector, straight over the broker', async (t) => {
+  const port = await freePort()
+  const fleet = await TestFleet.start(t)
+  const mosquitto = await startMosquitto(t, fleet, port)
+  if (!mosquitto) return
+  const { url } = mosquitto
+  const gateway = { ...(await fleet.enrol('gw-001')), fleetBroker: url }
+  const agent = await fleet.connect(gateway)
+  const desired: Buffer[] = []
+  agent.on('message', (_, payload) => desired.push(payload))
+  await agent.subscribeAsync('headgate/v1/gw-001/config/desired', { qos: 1 })
+  const status = { agent: 'gw-001', online: true }
+  await agent.publishAsync('headgate/v1/gw-001/status', JSON.stringify(status), {
+    qos: 1,
+    retain: true,
+  })
+
+  const first = await MqttFleet.open(url, fleet.files)
+  cleanUp(t, () => first[Symbol.asyncDispose]())
+  assert.equal(await first.version(), 0)
+  assert.deepEqual(
+    (await first.agents()).map(({ agent, online }) => [agent, online]),
+    [['gw-001', true]],
+  )
+  await first.push(sealed(fleet, 7))
+  await until(() => desired.length === 1, 'the agent gets it')
+  await first[Symbol.asyncDispose]()
+
+  const second = await MqttFleet.open(url, fleet.files)
+  cleanUp(t, () => second[Symbol.asyncDispose]())
+  assert.equal(await second.version(), 7)
+  assert.deepEqual(await second.envelope(7), new Uint8Array(desired[0]!))
+})
+
+test('a broker that takes everything and drops it is told of', async (t) => {
+  const port = await freePort()
+  const fleet = await TestFleet.start(t)
+  const drops = (rules: string) => rules.replaceAll(/^topic write .*$/gm, '')
+  const mosquitto = await startMosquitto(t, fleet, port, drops)
+  if (!mosquitto) return
+  const manager = await MqttFleet.open(mosquitto.url, fleet.files)
+  cleanUp(t, () => manager[Symbol.asyncDispose]())
+  await assert.rejects(manager.push(sealed(fleet, 1)), /has taken what was sent .*, and dropped it/)
 })
