@@ -15,6 +15,7 @@ export class CollectorClock {
     return {
       post: async (request, signal) => {
         const answer = await link.post(request, signal)
+        // biome-ignore lint/style/noRestrictedGlobals: reads a given time, no clock
         const theirs = Date.parse(answer.headers.date ?? '')
         if (Number.isFinite(theirs)) this.offsetMs = this.#clock.wallMs() - theirs
         return answer

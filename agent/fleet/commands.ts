@@ -15,6 +15,7 @@ import { readWhole, writeWhole } from './whole-file.ts'
 
 const time = z.iso
   .datetime({ offset: true, error: 'expected a time such as 2026-01-31T12:00:00Z' })
+  // biome-ignore lint/style/noRestrictedGlobals: reads a given time, no clock
   .transform((text) => Date.parse(text))
 const pattern = z.string().min(1).max(1024)
 
@@ -83,7 +84,10 @@ export interface CommandsOptions {
 export class Commands {
   readonly #options: CommandsOptions
   #seen: Map<string, number>
-  #begun: { id: string; command: string }[]
+  /** Under way. */
+  #begun: { id: string; command: string }[] = []
+  /** Likewise, when the process before this one ended. */
+  #left: { id: string; command: string }[]
   #waiting = 0
   #working: Promise<void> = Promise.resolve()
   #writing: Promise<void> = Promise.resolve()
@@ -91,7 +95,7 @@ export class Commands {
   private constructor(options: CommandsOptions, remembered: z.output<typeof rememberedSchema>) {
     this.#options = options
     this.#seen = new Map(Object.entries(remembered.seen))
-    this.#begun = remembered.begun
+    this.#left = remembered.begun
   }
 
   static async open(options: CommandsOptions): Promise<Commands> {
@@ -100,13 +104,13 @@ export class Commands {
     return new Commands(options, read.data ?? { seen: {}, begun: [] })
   }
 
-  /** Tells what became of those that were under way when the process ended. To be called once connected. */
+  /** Tells what became of those that were under way when the process ended. To be called when connected. */
   async settle(): Promise<void> {
-    const begun = this.#begun.splice(0)
-    for (const { id, command } of begun)
+    const left = this.#left.splice(0)
+    for (const { id, command } of left)
       if (command === 'restart') this.#tell(id, command, 'done', [], {})
       else this.#tell(id, command, 'failed', [{ path: '', message: 'the agent ended meanwhile' }])
-    if (begun.length > 0) await this.#remember()
+    if (left.length > 0) await this.#remember().catch((error) => this.#forgetful(error))
   }
 
   /** Resolves once the command is remembered, not once it is done. */
@@ -126,7 +130,14 @@ export class Commands {
       return refuse({ path: '', message: 'too many commands at once: try again later' })
     this.#seen.set(id, command.expiresMs)
     this.#begun.push({ id, command: verb })
-    await this.#remember()
+    try {
+      await this.#remember()
+    } catch (error) {
+      this.#seen.delete(id)
+      this.#end(id)
+      this.#forgetful(error)
+      return refuse({ path: '', message: 'its id cannot be stored, so it might run twice' })
+    }
     this.#waiting += 1
     this.#working = this.#working.then(() => this.#do(command, work))
   }
@@ -173,8 +184,16 @@ export class Commands {
     this.#waiting -= 1
     // A restart is done once the agent is back.
     if (command === 'restart') return
+    this.#end(id)
+    await this.#remember().catch((error) => this.#forgetful(error))
+  }
+
+  #end(id: string): void {
     this.#begun = this.#begun.filter((other) => other.id !== id)
-    await this.#remember().catch((error: unknown) => log.error({ err: error }, 'cannot remember'))
+  }
+
+  #forgetful(error: unknown): void {
+    this.#options.log.error({ err: error }, 'the ids of commands cannot be stored')
   }
 
   #tell(
@@ -193,7 +212,7 @@ export class Commands {
   }
 
   #remember(): Promise<void> {
-    const content = { seen: Object.fromEntries(this.#seen), begun: this.#begun }
+    const content = { seen: Object.fromEntries(this.#seen), begun: [...this.#left, ...this.#begun] }
     this.#writing = this.#writing
       .catch(() => {})
       .then(() => writeWhole(this.#options.disk, 'fleet', 'commands.json', content))

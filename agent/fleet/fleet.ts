@@ -49,6 +49,7 @@ export class Fleet {
   readonly #ports: FleetPorts
   readonly #labels: Labels
   readonly #topics: ReturnType<typeof topicsOf>
+  readonly #filters: readonly string[]
   readonly #governor: Governor
   readonly #startedMs: number
   #commands!: Commands
@@ -59,6 +60,8 @@ export class Fleet {
   #desired: Message | undefined
   /** Settled unless the link is being made anew. */
   #turning: PromiseWithResolvers<void> | undefined
+  /** The connection on which the fleet was told of this agent. */
+  #greeted = 0
   #wake = () => {}
   /** When the status was told last, monotonic clock. */
   #toldMs = -Infinity
@@ -75,6 +78,7 @@ export class Fleet {
     this.#labels = labels
     this.#ports = ports
     this.#topics = topicsOf(membership.agent)
+    this.#filters = [this.#topics.desired, this.#topics.commands]
     this.#governor = governor
     this.#startedMs = ports.clock.monotonicMs()
   }
@@ -141,6 +145,8 @@ export class Fleet {
   async #receive(signal: AbortSignal): Promise<void> {
     for (let source = this.#source; ; source = this.#source) {
       for await (const group of source) {
+        // Once what is sent to it now reaches it.
+        if (group.session.subscribed.length === this.#filters.length) this.#greet(group.connection)
         for (const message of group.messages) await this.#take(message)
         source.acknowledge(group)
       }
@@ -212,11 +218,12 @@ export class Fleet {
     const { fleet } = this.config
     const url = fleet.url ?? fleetBroker
     this.#reach = fleetReach(fleet)
+    this.#greeted = 0
     this.#source = Source.open({
       config: {
         ...linkDefaults,
         url,
-        topics: [this.#topics.desired, this.#topics.commands],
+        topics: this.#filters,
         keepalive: fleet.keepalive,
         retry: fleet.retry,
         clientId: `headgate-fleet-${agent}`,
@@ -233,12 +240,18 @@ export class Fleet {
         payload: encode({ agent, online: false }),
       },
       onEvent: ({ type }) => {
-        if (type !== 'connected') return
-        this.#report()
-        this.#tellStatus()
-        void this.#commands.settle()
+        if (type === 'subscription-refused') this.#greet(this.#source.connections)
       },
     })
+  }
+
+  /** Tells the fleet what it should know, once a connection. */
+  #greet(connection: number): void {
+    if (this.#greeted === connection) return
+    this.#greeted = connection
+    this.#report()
+    this.#tellStatus()
+    void this.#commands.settle()
   }
 
   get #connected(): boolean {

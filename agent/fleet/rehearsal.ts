@@ -1,4 +1,3 @@
-import { setImmediate as others } from 'node:timers/promises'
 import { isDeepStrictEqual } from 'node:util'
 import type { RecordValue } from '../../shared/batch.ts'
 import type { AdmittedReading } from '../../shared/reading.ts'
@@ -66,7 +65,7 @@ export async function rehearse(
     first ??= reading.arrival.wallMs
     last = Math.max(last, reading.arrival.wallMs)
     for (const player of [now, then]) player.play({ ...reading })
-    if (count % atOnce === 0) await others()
+    if (count % atOnce === 0) await new Promise((resolve) => setImmediate(resolve))
   }
   for (const player of [now, then]) player.end()
   return {

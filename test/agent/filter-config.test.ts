@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
 import { test } from 'node:test'
 import { z } from 'zod'
 import { filterSchema } from '../../agent/filter/filter.ts'
@@ -62,6 +63,13 @@ filter:
     emit: ['min', 'max', 'mean', 'count', 'p95'],
     lateness: 0,
   })
+})
+
+test('the examples of docs/FILTER.md are good', () => {
+  const examples = readFileSync('docs/FILTER.md', 'utf8').matchAll(/```yaml\n([\s\S]*?)```/g)
+  const found = [...examples].map(([, text]) => problems(text!))
+  assert.ok(found.length >= 2)
+  assert.deepEqual(found.flat(), [])
 })
 
 test('notations: errors in percent, open ranges, rates by the hour, checks turned off', () => {

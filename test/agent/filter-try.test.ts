@@ -168,6 +168,20 @@ for (const [what, args, code, words] of [
     assert.equal(ended.stderr.trimEnd().split('\n').length, 1)
   })
 
+test('rows go to a file or a folder, and never over what they come from', async (t) => {
+  const folder = await temporaryDirectory(t)
+  const trace = await traceIn(folder, 'boiler.csv')
+  const given = await readFile(trace, 'utf8')
+  const ended = await Headgate.run(t, ['filter', 'try', '--trace', trace, '--out', folder])
+  assert.equal(ended.code, 2)
+  assert.match(ended.stderr, /would overwrite the recording/)
+  assert.equal(await readFile(trace, 'utf8'), given)
+  await tried(t, '--trace', trace, '--out', join(folder, 'rows.txt'))
+  await tried(t, '--trace', trace, '--out', join(folder, 'results'))
+  const rows = await readFile(join(folder, 'rows.txt'), 'utf8')
+  assert.equal(await readFile(join(folder, 'results', 'boiler.csv'), 'utf8'), rows)
+})
+
 test('a row that is none keeps its place', async (t) => {
   const folder = await temporaryDirectory(t)
   const trace = join(folder, 'x.csv')

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import type { TestContext } from 'node:test'
 import type { Agent } from '../../agent/agent.ts'
 import { imbalance } from '../../shared/ledger.ts'
+import { cleanUp } from './clean-up.ts'
 import type { ModelCollector } from './model-collector.ts'
 import { device } from './publisher.ts'
 import { until } from './until.ts'
@@ -21,6 +22,7 @@ export async function counting(t: TestContext, url: string) {
       unanswered.add(done)
     }
   }, 10)
+  cleanUp(t, () => clearInterval(timer))
   return {
     get count() {
       return next - 1
