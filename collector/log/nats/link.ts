@@ -7,7 +7,9 @@ import type {
   StreamConfig,
 } from '@nats-io/jetstream'
 import type { MsgHdrs, NatsConnection } from '@nats-io/transport-node'
+import { sleep } from '../../../shared/clock.ts'
 import type { Logger } from '../../../shared/log.ts'
+import type { Clock } from '../../../shared/ports.ts'
 import { formatTime } from '../../../shared/time-text.ts'
 import { LogFailure } from '../engine.ts'
 
@@ -18,6 +20,7 @@ export interface NatsOptions {
   credentials?: Uint8Array | undefined
   /** File of PEM; the link is TLS then. */
   ca?: string | undefined
+  clock: Clock
   logger: Logger
 }
 
@@ -55,6 +58,7 @@ export const moved = Symbol('moved')
 const oldest = [2, 12, 0] as const
 const wrongLastSequence = [10071, 10164]
 const publishTimeoutMs = 5_000
+const electionMs = 20_000
 /** Messages on their way to a reader. */
 const ahead = 64
 /**
@@ -70,6 +74,7 @@ export class NatsLink {
   readonly #client: JetStreamClient
   readonly #manager: JetStreamManager
   readonly #newHeaders: () => MsgHdrs
+  readonly #clock: Clock
   readonly #logger: Logger
   #trouble: string | undefined
 
@@ -78,7 +83,7 @@ export class NatsLink {
     // Not before an engine wants it: most collectors never do.
     const [{ connect, credsAuthenticator, headers }, { jetstream, jetstreamManager }] =
       await Promise.all([import('@nats-io/transport-node'), import('@nats-io/jetstream')])
-    const { servers, credentials, ca, logger } = options
+    const { servers, credentials, ca } = options
     let connection: NatsConnection
     try {
       connection = await connect({
@@ -100,11 +105,9 @@ export class NatsLink {
     try {
       const problem = problemOf(connection)
       if (problem) throw new LogFailure('LOG_REFUSED', problem)
-      const manager = await jetstreamManager(connection).catch((cause: unknown) => {
-        throw new LogFailure('LOG_DISK', `JetStream does not answer: ${textOf(cause)}`, { cause })
-      })
+      const manager = await patiently(options.clock, () => jetstreamManager(connection))
       const client = jetstream(connection)
-      return new NatsLink(connection, client, manager, headers, logger)
+      return new NatsLink(options, connection, client, manager, headers)
     } catch (error) {
       await connection.close()
       throw error
@@ -112,12 +115,13 @@ export class NatsLink {
   }
 
   private constructor(
+    { clock, logger }: NatsOptions,
     connection: NatsConnection,
     client: JetStreamClient,
     manager: JetStreamManager,
     newHeaders: () => MsgHdrs,
-    logger: Logger,
   ) {
+    this.#clock = clock
     this.#connection = connection
     this.#client = client
     this.#manager = manager
@@ -153,8 +157,10 @@ export class NatsLink {
       allow_direct: true,
       metadata,
     } satisfies Partial<StreamConfig>
-    const found = await this.#manager.streams.info(name).catch(() => undefined)
-    const { config } = found ?? (await this.#asked(() => this.#manager.streams.add(wanted)))
+    const { config } = await patiently(this.#clock, async () => {
+      const found = await this.#manager.streams.info(name).catch(() => undefined)
+      return found ?? (await this.#manager.streams.add(wanted))
+    })
     // Any of these would in time take the last message of a subject, and with it what is held.
     for (const limit of ['max_age', 'max_bytes', 'max_msgs', 'max_msgs_per_subject'] as const)
       if (config[limit] > 0)
@@ -319,6 +325,20 @@ function problemOf({ info }: NatsConnection): string | undefined {
       )
   }
   return info?.jetstream ? undefined : 'the NATS server has no JetStream: enable it'
+}
+
+/** While the cluster chooses who leads it, nobody answers, for some seconds. */
+async function patiently<T>(clock: Clock, ask: () => Promise<T>): Promise<T> {
+  const endMs = clock.monotonicMs() + electionMs
+  for (;;) {
+    try {
+      return await ask()
+    } catch (cause) {
+      if (clock.monotonicMs() > endMs)
+        throw new LogFailure('LOG_DISK', `JetStream does not answer: ${textOf(cause)}`, { cause })
+      await sleep(clock, 250)
+    }
+  }
 }
 
 function textOf(error: unknown): string {
