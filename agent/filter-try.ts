@@ -1,5 +1,5 @@
 import { mkdir, open, stat, writeFile } from 'node:fs/promises'
-import { basename, dirname, join, resolve } from 'node:path'
+import { basename, dirname, extname, join, resolve } from 'node:path'
 import type { Command } from 'commander'
 import { repeated } from '../shared/command.ts'
 import { UserError } from '../shared/failure.ts'
@@ -37,7 +37,7 @@ export function registerFilter(command: Command): void {
     .option('--outbox <dir>', "a stopped agent's data folder: what its `outbox.tail` has kept")
     .option(
       '--out <path>',
-      'write a CSV with score, alarm and verdict of each row: a .csv file, or a folder',
+      'write a CSV with score, alarm and verdict of each row: a file, or a folder',
     )
     .option('--plot <file>', 'draw series, kept readings and alerts as SVG')
     .option('--json', 'print one JSON document')
@@ -49,7 +49,7 @@ they came.
 
 --out writes timestamp,value,anomaly_score,alarm,kept,verdict for each row in order, with device and metric
 in front of value where a recording has several series. alarm is 1 where a detection alert is raised. For
-one recording it may name a .csv file; else it is a folder, made if need be, for files of the inputs' names.
+one recording it may name a file; a folder, made if need be, gets files of the inputs' names.
 What is there is overwritten.
 
 Examples:
@@ -119,17 +119,21 @@ async function settings(
 
 /** Where the rows of each recording go. */
 async function targetsOf(out: string, inputs: readonly string[]): Promise<Map<string, string>> {
-  const folder = (await stat(out).catch(() => undefined))?.isDirectory() ?? !/\.csv$/i.test(out)
-  if (!folder) {
-    if (inputs.length === 1) return new Map([[inputs[0]!, out]])
-    throw new UserError(`--out ${out}: several recordings need a folder`, { exitCode: 2 })
-  }
-  const targets = new Map(inputs.map((input) => [input, join(out, basename(input))]))
-  if (new Set(targets.values()).size < inputs.length)
-    throw new UserError('--out: two recordings have the same name: try them one by one', {
-      exitCode: 2,
-    })
+  const wrong = (why: string) => new UserError(`--out ${out}: ${why}`, { exitCode: 2 })
+  const folder = (await stat(out).catch(() => undefined))?.isDirectory() ?? !isFileName(out)
+  if (!folder && inputs.length > 1) throw wrong('several recordings need a folder')
+  const targets = new Map(inputs.map((input) => [input, folder ? join(out, basename(input)) : out]))
+  const files = new Set([...targets.values()].map((target) => resolve(target)))
+  if (files.size < inputs.length)
+    throw wrong('two recordings have the same name: try them one by one')
+  if (inputs.some((input) => files.has(resolve(input))))
+    throw wrong('would overwrite the recording itself: name another place')
   return targets
+}
+
+/** What is not there is taken for a file where its name ends like one's. */
+function isFileName(path: string): boolean {
+  return extname(path) !== '' && !path.endsWith('/')
 }
 
 async function run(
