@@ -38,12 +38,13 @@ const scratch = new DataView(new ArrayBuffer(8))
 
 /** Carries a chain over readings and records without making an object a step. */
 export class ChainHasher {
+  /** Signed here, since such integers are kept without a box. */
   #high: number
   #low: number
 
   constructor(from: Chain) {
-    this.#high = from.high
-    this.#low = from.low
+    this.#high = from.high | 0
+    this.#low = from.low | 0
   }
 
   /** Over series, time, value and quality; arrival is left out, since batching may coarsen it. */
@@ -80,7 +81,7 @@ export class ChainHasher {
   }
 
   get chain(): Chain {
-    return { high: this.#high, low: this.#low }
+    return { high: this.#high >>> 0, low: this.#low >>> 0 }
   }
 
   #mix(word: number): void {
@@ -88,7 +89,7 @@ export class ChainHasher {
     high = (high << 15) | (high >>> 17)
     let low = Math.imul(this.#low + word + 0x9e3779b9, 0x85ebca6b)
     low ^= low >>> 13
-    this.#high = (Math.imul(high, 5) + 0xe6546b64 + low) >>> 0
-    this.#low = Math.imul(low ^ high, 0xc2b2ae35) >>> 0
+    this.#high = (Math.imul(high, 5) + 0xe6546b64 + low) | 0
+    this.#low = Math.imul(low ^ high, 0xc2b2ae35)
   }
 }

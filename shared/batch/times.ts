@@ -84,20 +84,30 @@ export function timeColumns(
   }
 
   const step = usualStep(ticks, seriesOf, sourceOf.length)
+  let [best, other] = missScratch.map((scratch) => scratch.take(length)) as [Misses, Misses]
+  let count = 0
   let pace = 0
   let fewest = Infinity
   for (const candidate of Object.values(paces)) {
+    const clocks = new SeriesClocks(sourceOf, step, candidate)
     let bits = 0
-    eachMiss(candidate, (missed) => {
-      bits += Math.log2(1 + Math.abs(missed))
-    })
-    if (bits < fewest) {
-      pace = candidate
-      fewest = bits
+    count = 0
+    for (let i = 0; i < length; i++) {
+      const series = seriesOf[i]!
+      if (own[i] === 1) {
+        const missed = ticks[i]! - clocks.expected(series)
+        other[count++] = missed
+        bits += bitLength(missed)
+      }
+      clocks.came(series, ticks[i]!, own[i] === 0)
     }
+    if (bits >= fewest) continue
+    pace = candidate
+    fewest = bits
+    ;[best, other] = [other, best]
   }
   steps.clear()
-  eachMiss(pace, (missed) => steps.signed(missed))
+  for (let i = 0; i < count; i++) steps.signed(best[i]!)
   return {
     tick,
     nanoTick,
@@ -107,25 +117,33 @@ export function timeColumns(
     steps: steps.peek(),
     nanos: behind.peek(),
   }
-
-  function eachMiss(pace: number, take: (missed: number) => void): void {
-    const clock = new SeriesClocks(sourceOf, step, pace)
-    for (let i = 0; i < length; i++) {
-      if (own[i] === 1) take(ticks[i]! - clock.expected(seriesOf[i]!))
-      clock.came(seriesOf[i]!, ticks[i]!, own[i] === 0)
-    }
-  }
 }
 
-/** Median distance between neighbours of a series. */
+type Misses = Float64Array
+const missScratch = [0, 1].map(() => new Scratch((length) => new Float64Array(length)))
+
+function bitLength(value: number): number {
+  const magnitude = Math.abs(value)
+  return magnitude < 2 ** 32
+    ? 32 - Math.clz32(magnitude)
+    : 64 - Math.clz32(Math.floor(magnitude / 2 ** 32))
+}
+
+/** So many distances are enough to tell their median by. */
+const maxDistances = 512
+
+/** Median distance between neighbours of a series, of all or of some all over the item. */
 function usualStep(ticks: Float64Array, seriesOf: Uint16Array, seriesCount: number): number {
   const last = new Float64Array(seriesCount).fill(Number.NaN)
-  const differences = new Float64Array(ticks.length)
+  const differences = new Float64Array(Math.min(ticks.length, maxDistances))
+  // Odd, so that rounds of even length do not show the same few series each time.
+  const every = Math.ceil(ticks.length / maxDistances) | 1
+  let seen = 0
   let count = 0
   for (let i = 0; i < ticks.length; i++) {
     const series = seriesOf[i]!
     const difference = ticks[i]! - last[series]!
-    if (!Number.isNaN(difference)) differences[count++] = difference
+    if (!Number.isNaN(difference) && seen++ % every === 0) differences[count++] = difference
     last[series] = ticks[i]!
   }
   return count === 0 ? 0 : differences.subarray(0, count).sort()[count >> 1]!
