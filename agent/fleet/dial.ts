@@ -3,7 +3,7 @@ import { readFile } from 'node:fs/promises'
 import { request } from 'node:http'
 import net from 'node:net'
 import tls from 'node:tls'
-import WebSocket from 'ws'
+import type WebSocket from 'ws'
 import { maxEnvelopeBytes } from '../../shared/fleet/envelope.ts'
 import type { Connection, ConnectionHandlers } from '../../shared/ports.ts'
 import { openDialer } from '../source/dial.ts'
@@ -39,6 +39,8 @@ export function openFleetDialer(
       signal.throwIfAborted()
       const { hostname } = new URL(url)
       const host = hostname.replace(/^\[|\]$/g, '')
+      // Only who needs it has it in memory.
+      const { WebSocket } = await import('ws')
       const socket = new WebSocket(url, ['mqtt'], {
         ...(secure && { ca, cert, key }),
         ...(through && {
@@ -93,7 +95,7 @@ function connect(
 function connectionOf(socket: WebSocket): Connection {
   return {
     write(bytes) {
-      if (socket.readyState !== WebSocket.OPEN) return
+      if (socket.readyState !== socket.OPEN) return
       socket.send(bytes)
       if (socket.bufferedAmount > maxUnreadBytes) socket.terminate()
     },
