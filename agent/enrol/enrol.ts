@@ -1,24 +1,35 @@
 import { createHash, X509Certificate } from 'node:crypto'
+import { isDeepStrictEqual } from 'node:util'
 import type { Dispatcher } from 'undici'
 import { z } from 'zod'
 import { UserError } from '../../shared/failure.ts'
 import { parseInvitation } from '../../shared/fleet/invitation.ts'
 import { isAgentName } from '../../shared/fleet/topics.ts'
 import { openDispatcher, type TlsFiles } from '../uplink/http.ts'
-import { gatewayKey, identityTls, type Papers, writePapers, writeRenewal } from './identity.ts'
+import {
+  gatewayKey,
+  type Identity,
+  identityTls,
+  type Papers,
+  writeIdentity,
+  writePapers,
+  writeRenewal,
+} from './identity.ts'
 import { certificateRequest } from './request.ts'
 
 const timeoutMs = 30_000
 const maxAnswerBytes = 64 * 1024
 
 const authoritySchema = z.object({ ca: z.string() })
-const papersSchema = z.object({
+const selfSchema = z.object({
   agent: z.string().refine(isAgentName),
   labels: z.record(z.string(), z.string()),
+  fleetBroker: z.string(),
+})
+const papersSchema = selfSchema.extend({
   certificate: z.string(),
   ca: z.string(),
   configKey: z.string(),
-  fleetBroker: z.string(),
 })
 
 /** The collector has said no; another try with the same token says no again. */
@@ -85,6 +96,20 @@ export async function renew(
     await call(url, proxy, tls, 'POST', 'renew', { request }),
   )
   await writeRenewal(folder, papers, url)
+}
+
+/** Learns what the fleet says of the gateway by now: its labels, and where its broker is. @throws UserError */
+export async function refresh(
+  { collector, ...known }: Identity,
+  proxy: string | undefined,
+  folder: string,
+): Promise<void> {
+  const tls = identityTls(folder)
+  if (!tls) throw new UserError(`${folder}: no identity`)
+  const said = selfSchema.parse(await call(collector, proxy, tls, 'GET', 'self'))
+  const { agent, labels, fleetBroker } = known
+  if (!isDeepStrictEqual(said, { agent, labels, fleetBroker }))
+    await writeIdentity(folder, { ...said, collector })
 }
 
 async function call(

@@ -94,9 +94,12 @@ export async function writeRenewal(
   collector: string,
 ): Promise<void> {
   const { agent, labels, fleetBroker } = papers
-  const identity: Identity = { agent, labels, fleetBroker, collector }
-  await replace(folder, 'identity.json', `${JSON.stringify(identity, null, 2)}\n`)
+  await writeIdentity(folder, { agent, labels, fleetBroker, collector })
   await replace(folder, 'certificate.pem', papers.certificate)
+}
+
+export function writeIdentity(folder: string, identity: Identity): Promise<void> {
+  return replace(folder, 'identity.json', `${JSON.stringify(identity, null, 2)}\n`)
 }
 
 /** Old or new, whenever the power goes. */

@@ -4,7 +4,7 @@ import { UserError } from '../../shared/failure.ts'
 import type { Logger } from '../../shared/log.ts'
 import type { Clock, Random } from '../../shared/ports.ts'
 import type { EnrolConfig } from './config.ts'
-import { EnrolRefused, enrol, renew } from './enrol.ts'
+import { EnrolRefused, enrol, refresh, renew } from './enrol.ts'
 import { readIdentity } from './identity.ts'
 
 export interface KeeperOptions {
@@ -18,9 +18,9 @@ export interface KeeperOptions {
 
 /** A certificate is renewed when so much of its life is over: two tries in three may fail. */
 const renewFrom = 0.6
-const retryMs = { base: 5_000, max: 300_000, refused: 3_600_000 }
-/** The identity is looked at again after at most this time: the clock may have been set meanwhile. */
-const maxSleepMs = 3_600_000
+const retryMs = { base: 5_000, max: 300_000, refused: 600_000 }
+/** The identity is looked at again after at most this time: a label, or the clock, may be another by then. */
+const maxSleepMs = 900_000
 
 /**
  * Gets the gateway its identity and keeps it valid, until `signal` aborts. Readings are taken and kept
@@ -51,6 +51,7 @@ async function attend({
   folder,
   enrol: section,
   clock,
+  random,
   log,
 }: KeeperOptions): Promise<number> {
   const identity = await readIdentity(folder)
@@ -64,11 +65,17 @@ async function attend({
     throw new EnrolRefused(
       `the certificate in ${folder} is ${identity.agent}'s, but agent.yaml says ${agent}: set agent`,
     )
-  const { validFrom, validTo } = identity.certificate
+  const { certificate, ...known } = identity
+  const { validFrom, validTo } = certificate
   const fromMs = Date.parse(validFrom)
   const dueMs = fromMs + (Date.parse(validTo) - fromMs) * renewFrom
   const leftMs = dueMs - clock.wallMs()
-  if (leftMs > 0) return Math.min(leftMs, maxSleepMs)
+  if (leftMs > 0) {
+    await refresh(known, section?.proxy, folder).catch((err) =>
+      log.debug({ err }, 'the collector cannot be asked what it knows of the gateway'),
+    )
+    return Math.min(leftMs, maxSleepMs) * (0.8 + random.uniform() / 5) // Not all gateways at once.
+  }
   await renew(identity.collector, section?.proxy, folder, agent)
   const renewed = await readIdentity(folder)
   log.info({ validTo: renewed?.certificate.validTo }, 'the certificate was renewed')

@@ -47,7 +47,8 @@ export class Fleet {
   readonly #membership: Member
   readonly #local: AgentConfig
   readonly #ports: FleetPorts
-  readonly #labels: Labels
+  /** Shared with whoever judges by them. */
+  readonly #labels: Record<string, string>
   readonly #topics: ReturnType<typeof topicsOf>
   readonly #filters: readonly string[]
   readonly #governor: Governor
@@ -69,7 +70,7 @@ export class Fleet {
   private constructor(
     membership: Member,
     local: AgentConfig,
-    labels: Labels,
+    labels: Record<string, string>,
     ports: FleetPorts,
     governor: Governor,
   ) {
@@ -118,6 +119,12 @@ export class Fleet {
     })
     governor.onReport(() => fleet.#report())
     return fleet
+  }
+
+  /** The fleet says something else of the gateway by now; what its own file says wins still. */
+  relabel(labels: Labels): void {
+    for (const name of Object.keys(this.#labels)) delete this.#labels[name]
+    Object.assign(this.#labels, labels, this.#local.fleet.labels)
   }
 
   /** What the agent is to begin with. */

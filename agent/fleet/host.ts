@@ -23,6 +23,7 @@ export interface FleetHostOptions {
 
 /** An enrolment that comes while the agent runs is seen after at most this time. */
 const enrolledMs = 2_000
+const labelsMs = 30_000
 
 /** The agent's part in its fleet, on the real machine; undefined while it is in none. */
 export async function openFleet(options: FleetHostOptions): Promise<Fleet | undefined> {
@@ -58,5 +59,20 @@ export async function takePart(
     await sleep(systemClock, enrolledMs, signal).catch(() => {})
     fleet = await openFleet(options)
   }
-  await fleet?.run(agent, signal)
+  if (!fleet) return
+  const ended = new AbortController()
+  const both = AbortSignal.any([signal, ended.signal])
+  await Promise.all([
+    fleet.run(agent, signal).finally(() => ended.abort()),
+    watchLabels(fleet, options.data, both),
+  ])
+}
+
+/** What the fleet says of the gateway is asked for by who keeps its identity, and written there. */
+async function watchLabels(fleet: Fleet, data: string, signal: AbortSignal): Promise<void> {
+  while (!signal.aborted) {
+    await sleep(systemClock, labelsMs, signal).catch(() => {})
+    const membership = await readMembership(data).catch(() => undefined)
+    if (membership) fleet.relabel(membership.labels)
+  }
 }

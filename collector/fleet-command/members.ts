@@ -80,7 +80,7 @@ export function registerMembers(command: Command): void {
   withFleet(command.command('label'))
     .argument('<agent>')
     .argument('<labels...>', 'name=value; all that it is to have')
-    .description('say what is known of a gateway; it learns of it when its certificate is renewed')
+    .description('say what is known of a gateway; it learns of it within a quarter of an hour')
     .action(async (agent: string, labels: string[], options: FleetOptions) => {
       const { client } = await openApi(options)
       await using _ = client

@@ -4,7 +4,7 @@ import { createHash, generateKeyPairSync } from 'node:crypto'
 import { readdir, readFile, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import { enrol, renew } from '../../agent/enrol/enrol.ts'
+import { enrol, refresh, renew } from '../../agent/enrol/enrol.ts'
 import { identityFolder, readIdentity } from '../../agent/enrol/identity.ts'
 import { certificateRequest } from '../../agent/enrol/request.ts'
 import { openHttpLink } from '../../agent/uplink/http.ts'
@@ -301,4 +301,22 @@ test('a revoked gateway is refused at once, on the connection that it has open t
   const again = await fleet.enrol('gw-001')
   assert.equal((await sendBatch(fleet, again)).status, 200)
   assert.equal((await sendBatch(fleet, gateway)).status, 403)
+})
+
+test('a gateway learns what the fleet says of it by now, and nothing else changes', async (t) => {
+  const fleet = await TestFleet.start(t)
+  const gateway = await fleet.enrol('gw-001', { group: 'boilers' })
+  const folder = identityFolder(gateway.data)
+  const known = async () => {
+    const { certificate: _, ...identity } = (await readIdentity(folder))!
+    return identity
+  }
+  const before = await known()
+  await fleet.client.label('gw-001', { group: 'pumps', site: 'berlin' })
+  await refresh({ ...before, collector: fleet.url }, undefined, folder)
+  assert.deepEqual(await known(), {
+    ...before,
+    collector: fleet.url,
+    labels: { group: 'pumps', site: 'berlin' },
+  })
 })
