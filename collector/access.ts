@@ -88,6 +88,7 @@ async function openFleetAccess(
           clock: systemClock,
           logger,
           handler,
+          cloned: (agent) => fleet.cloned(agent),
         })
         return broker
       })

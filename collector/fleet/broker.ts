@@ -25,6 +25,8 @@ export interface FleetBrokerOptions {
   clock: Clock
   logger: Logger
   handler: BusHandler
+  /** Two seem to come with the certificate of one agent. */
+  cloned(agent: string): void
 }
 
 /** A topic and the packet around a payload. */
@@ -33,6 +35,9 @@ const maxSubscriptions = 32
 /** Who was revoked, or whose certificate has ended, is looked for this often, beside what `drop` does at once. */
 const sweepEveryMs = 15_000
 const handshakeTimeoutMs = 15_000
+/** So many take-overs of an open connection within this time are no network's doing. */
+const cloneTakeovers = 5
+const cloneWithinMs = 120_000
 
 /**
  * The MQTT broker in the collector: TLS with client certificates, and each agent under its own name only.
@@ -49,6 +54,8 @@ export class FleetBroker implements FleetBus {
   readonly #admissions = new WeakMap<Duplex, Admission>()
   /** Connected agents; the client is the last that came under the name. */
   readonly #agents = new Map<string, Client>()
+  /** When connections of an agent were taken over, lately; monotonic clock. */
+  readonly #takeovers = new Map<string, number[]>()
   #cancelSweep: () => void = () => {}
   #closing: Promise<void> | undefined
 
@@ -80,6 +87,7 @@ export class FleetBroker implements FleetBus {
         // An id of one's own choosing would put another's connection out.
         packet.clientId = clientIdOf(admission, packet.clientId)
         packet.clean = true
+        broker?.countTakeover(admission.who)
         done(null, true)
       },
       authenticate: (client, _user, _password, done) =>
@@ -201,12 +209,27 @@ export class FleetBroker implements FleetBus {
       if (admission.commonName === commonName) stream.destroy()
   }
 
+  /** A connection of an agent begins: is there one already? */
+  countTakeover({ role, name }: Who): void {
+    if (role !== 'agent' || !this.#agents.has(name)) return
+    const nowMs = this.#options.clock.monotonicMs()
+    const times = (this.#takeovers.get(name) ?? []).filter((atMs) => nowMs - atMs < cloneWithinMs)
+    times.push(nowMs)
+    this.#takeovers.set(name, times)
+    if (times.length < cloneTakeovers) return
+    this.#takeovers.delete(name)
+    this.#options.cloned(name)
+  }
+
   #sweepLater(): void {
     this.#cancelSweep = this.#options.clock.timer(sweepEveryMs, () => {
       const nowMs = this.#options.clock.wallMs()
       for (const [stream, admission] of this.#open)
         if (admission.notAfterMs <= nowMs || this.#options.registry.standing(admission))
           stream.destroy()
+      const sinceMs = this.#options.clock.monotonicMs() - cloneWithinMs
+      for (const [name, times] of this.#takeovers)
+        if (times.at(-1)! < sinceMs) this.#takeovers.delete(name)
       this.#sweepLater()
     })
   }

@@ -23,6 +23,8 @@ export type Fact =
   /** Somebody was turned away. `times` more of the kind were, that are not listed each. */
   | { act: 'refuse'; what: string; why: string; agent?: string; from?: string; times?: number }
   | { act: 'revoke'; name: string }
+  /** One certificate puts its own connection out again and again: two gateways may have it. */
+  | { act: 'clone'; agent: string }
   | { act: 'label'; agent: string; labels: Labels }
   /** A signed configuration goes to these agents; `digest` names its bytes. */
   | {

@@ -176,6 +176,15 @@ export class Fleet implements AsyncDisposable {
     this.rollouts.look()
   }
 
+  /** Writes down that two gateways seem to have one certificate. */
+  cloned(agent: string): void {
+    const { logger } = this.#options
+    logger.warn({ agent }, 'two seem to come with the certificate of one agent: a cloned gateway?')
+    this.#record('collector', { act: 'clone', agent }).catch((err) =>
+      logger.error({ err }, 'the fleet’s journal cannot be written'),
+    )
+  }
+
   /** Whoever holds connections ends those of a common name. */
   dropped: (commonName: string) => void = () => {}
 

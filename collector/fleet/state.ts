@@ -57,6 +57,8 @@ export interface OpenInvitation extends Invitation {
 
 /** Versions and outcomes of an agent that are looked back on. */
 const maxOutcomes = 50
+/** From so many on, invitations that have expired are forgotten. */
+const maxInvitations = 10_000
 /** Certificates that were revoked are listed until they have expired, and a while longer. */
 const listAfterExpiryMs = 30 * 86_400_000
 
@@ -104,6 +106,7 @@ export class FleetState {
     switch (fact.act) {
       case 'invite': {
         const { act: _, ...invitation } = fact
+        if (this.invitations.size >= maxInvitations) this.#forgetExpired(atMs)
         this.invitations.set(fact.hash, { ...invitation, key: undefined })
         return
       }
@@ -168,6 +171,11 @@ export class FleetState {
         return
       }
     }
+  }
+
+  #forgetExpired(nowMs: number): void {
+    for (const [hash, { expiresMs }] of this.invitations)
+      if (expiresMs <= nowMs) this.invitations.delete(hash)
   }
 
   #enrol(fact: Extract<Fact, { act: 'enrol' }>, atMs: number): void {

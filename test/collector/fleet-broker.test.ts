@@ -1,11 +1,14 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
+import { join } from 'node:path'
 import { test } from 'node:test'
 import { connect } from 'node:tls'
 import type { MqttClient } from 'mqtt'
+import { addPerson, readManagerFiles } from '../../collector/fleet/files.ts'
 import { PacketGuard } from '../../collector/fleet/packet-guard.ts'
 import { matches } from '../../collector/fleet/retained.ts'
 import { readCommonName } from '../../collector/fleet/who.ts'
+import { FleetClient } from '../../collector/fleet-command/client.ts'
 import { TestFleet } from '../support/fleet.ts'
 import { until } from '../support/until.ts'
 
@@ -164,6 +167,40 @@ test('an agent that falls silent is told of by its last will', async (t) => {
   const gone = async () => (await fleet.client.agent('gw-001')).status?.online === false
   await until(gone, 'the last will is heard')
   assert.equal((await fleet.client.agent('gw-001')).online, false)
+})
+
+test('a certificate that puts its own connection out again and again is told of as a clone', async (t) => {
+  const fleet = await TestFleet.start(t)
+  const one = await fleet.enrol('gw-001')
+  for (let i = 0; i < 5; i++) await fleet.connect(one)
+  assert.doesNotMatch(await fleet.client.audit(), /"clone"/)
+  await fleet.connect(one)
+  await until(
+    async () => /"act":"clone","agent":"gw-001"/.test(await fleet.client.audit()),
+    'it is',
+  )
+})
+
+test('a revoked manager is put out where they are, and may do nothing more', async (t) => {
+  const fleet = await TestFleet.start(t)
+  const { fleetBroker } = await fleet.enrol('gw-001')
+  const folder = join(fleet.folder, 'of-bob')
+  await addPerson(join(fleet.folder, 'fleet'), folder, { role: 'manager', name: 'bob' }, Date.now())
+  const bob = new FleetClient(fleet.url, await readManagerFiles(folder))
+  t.after(() => bob[Symbol.asyncDispose]())
+  const watched = (async () => {
+    for await (const _ of bob.events(AbortSignal.timeout(30_000)));
+  })()
+  watched.catch(() => {})
+  const { ca, cert, key } = await readManagerFiles(folder)
+  const tls = { ca: Buffer.from(ca), cert: Buffer.from(cert), key: Buffer.from(key) }
+  const listening = await fleet.connect({ name: 'manager:bob', data: '', fleetBroker, tls })
+  const closed = closeOf(listening)
+  await bob.label('gw-001', { site: 'here' })
+  await fleet.client.revoke('manager:bob')
+  await closed
+  await assert.rejects(watched, 'what bob watched has ended')
+  await assert.rejects(bob.label('gw-001', { site: 'there' }), /revoked/)
 })
 
 test('a packet that is too large ends its connection before it is taken in', async (t) => {
