@@ -12,7 +12,7 @@ import type { Agent, AgentStatus } from '../agent.ts'
 import type { AgentConfig } from '../config.ts'
 import { applyDocument } from '../document.ts'
 import { acceptConfiguration } from './acceptance.ts'
-import { type Health, HealthWatch, judge } from './health.ts'
+import { type Health, HealthWatch, judge, sampleOf } from './health.ts'
 import { Vault } from './vault.ts'
 
 /** What a governor needs of the agent that it governs. */
@@ -327,7 +327,7 @@ export class Governor {
     const status = this.#agent?.status
     if (!status) return undefined
     const atMs = this.#options.clock.monotonicMs()
-    return { atMs, status, fleet, memoryBytes: this.#options.memoryBytes() }
+    return sampleOf(status, { atMs, fleet, memoryBytes: this.#options.memoryBytes() })
   }
 }
 

@@ -29,10 +29,37 @@ export type Health = z.output<typeof healthSchema>
 
 /** What an agent shows at one moment. */
 export interface Sample {
+  /** Monotonic clock. */
   atMs: number
-  status: Pick<AgentStatus, 'ledger' | 'alerts' | 'source' | 'uplink' | 'lanes'>
+  connected: boolean
+  received: number
+  quarantined: number
+  alerts: number
+  evicted: number
+  /** When the collector answered last, wall clock. */
+  answeredMs: number | undefined
+  failing: boolean
+  waiting: boolean
   fleet: boolean
   memoryBytes: number
+}
+
+/** Takes from a status what health shows in: it is alive, and long. */
+export function sampleOf(
+  { ledger, alerts, source, uplink, lanes }: AgentStatus,
+  more: Pick<Sample, 'atMs' | 'fleet' | 'memoryBytes'>,
+): Sample {
+  return {
+    ...more,
+    connected: source.phase === 'connected',
+    received: ledger.received,
+    quarantined: ledger.quarantined,
+    alerts,
+    evicted: ledger.evicted,
+    answeredMs: uplink.lastAnsweredMs,
+    failing: uplink.lastFailure !== undefined,
+    waiting: Object.values(lanes).some(({ entries }) => entries > 0),
+  }
 }
 
 /** Time before a change that health is judged against, ms. */
@@ -47,7 +74,7 @@ export class HealthWatch {
 
   take(sample: Sample): void {
     const last = this.#samples.at(-1)
-    if (last?.status.source.phase === 'connected') this.#connectedMs += sample.atMs - last.atMs
+    if (last?.connected) this.#connectedMs += sample.atMs - last.atMs
     this.#samples.push(sample)
     const oldest = sample.atMs - lookBackMs
     while (this.#samples.length > 2 && this.#samples[0]!.atMs < oldest) this.#samples.shift()
@@ -63,9 +90,9 @@ export class HealthWatch {
     const [first] = this.#samples
     const last = this.#samples.at(-1)
     if (!first || !last) return undefined
-    const connectedMs = this.#samples.reduce((sum, { atMs, status }, i) => {
+    const connectedMs = this.#samples.reduce((sum, { atMs, connected }, i) => {
       const next = this.#samples[i + 1]
-      return next && status.source.phase === 'connected' ? sum + next.atMs - atMs : sum
+      return next && connected ? sum + next.atMs - atMs : sum
     }, 0)
     return between(first, last, connectedMs, true)
   }
@@ -85,24 +112,22 @@ export class HealthWatch {
 }
 
 /** @param anyAnswer whether one of before counts */
-function between(first: Sample, last: Sample, connectedMs: number, anyAnswer: boolean): Health {
-  const [from, to] = [first.status, last.status]
-  const answered = to.uplink.lastAnsweredMs
-  const failing = to.uplink.lastFailure !== undefined
-  const fresh = answered !== undefined && (anyAnswer || answered !== from.uplink.lastAnsweredMs)
+function between(from: Sample, to: Sample, connectedMs: number, anyAnswer: boolean): Health {
+  const { answeredMs, connected, failing, waiting, fleet, memoryBytes } = to
+  const answered = answeredMs !== undefined && (anyAnswer || answeredMs !== from.answeredMs)
   return {
-    seconds: (last.atMs - first.atMs) / 1_000,
+    seconds: (to.atMs - from.atMs) / 1_000,
     connectedSeconds: connectedMs / 1_000,
-    connected: to.source.phase === 'connected',
-    received: to.ledger.received - from.ledger.received,
-    quarantined: to.ledger.quarantined - from.ledger.quarantined,
+    connected,
+    received: to.received - from.received,
+    quarantined: to.quarantined - from.quarantined,
     alerts: to.alerts - from.alerts,
-    evicted: to.ledger.evicted - from.ledger.evicted,
-    delivering: fresh && !failing,
-    waiting: Object.values(to.lanes).some(({ entries }) => entries > 0),
+    evicted: to.evicted - from.evicted,
+    delivering: answered && !failing,
+    waiting,
     failing,
-    fleet: last.fleet,
-    memoryBytes: last.memoryBytes,
+    fleet,
+    memoryBytes,
   }
 }
 

@@ -54,6 +54,23 @@ test('a bad push takes itself back while the fleet broker is gone, and tells whe
   await assertAll(agent, collector, await sensor.stop())
 })
 
+test('another collector that works is as good', async (t) => {
+  const set = await fleetPlant(t)
+  if (!set) return
+  const { broker, watcher, join } = set
+  const { agent, collector, second } = await join()
+  const sensor = await counting(t, broker.url)
+  await watcher.push(1, documentFor(broker.url, { uplink: { url: 'http://second.test' } }))
+  await watcher.until(1, 'good')
+  const count = await sensor.stop()
+  await until(() => agent.status!.ledger.forwarded === count, 'all is delivered')
+  const values = [...collector.readings, ...second.readings].map(({ value }) => value as number)
+  assert.deepEqual(
+    values.toSorted((a, b) => a - b),
+    Array.from({ length: count }, (_, i) => i + 1),
+  )
+})
+
 test('a configuration that cuts its own connection to the fleet is taken back', async (t) => {
   const set = await fleetPlant(t)
   if (!set) return

@@ -58,8 +58,10 @@ export async function runMember(t: Test, options: MemberOptions) {
       restart: () => restarts.push(1),
     },
   )
+  const second = new ModelCollector()
   const collectors = (url: string) => {
     if (url === 'http://collector.test') return collector
+    if (url === 'http://second.test') return second
     const nowhere = new ModelCollector()
     nowhere.before = () => {
       throw Object.assign(new Error('nothing there'), { code: 'ECONNREFUSED' })
@@ -79,7 +81,7 @@ export async function runMember(t: Test, options: MemberOptions) {
     const { paused, source } = agent.status ?? {}
     return paused === true || (source?.subscribed.length ?? 0) > 0
   }, 'the agent runs')
-  return { agent, fleet, collector, local, data, restarts, end }
+  return { agent, fleet, collector, second, local, data, restarts, end }
 }
 
 /** What a manager hears and says, by a certificate of the same authority. */
