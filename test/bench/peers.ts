@@ -35,11 +35,11 @@ const window = 1_000
 const beforeKill = 5_000
 /** Messages that are measured; as many again go before, so that what is compiled on the way is warm. */
 const counts = {
-  headgate: 400_000,
-  single: 6_000,
-  batch: 400_000,
-  bridge: 150_000,
-  nats: 150_000,
+  headgate: 250_000,
+  single: 5_000,
+  batch: 250_000,
+  bridge: 100_000,
+  nats: 100_000,
 }
 
 const names = [
