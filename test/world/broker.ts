@@ -64,6 +64,8 @@ interface Session {
  */
 export class Broker {
   readonly kind: BrokerKind
+  /** Sees every message that a PUBACK was read for. */
+  readonly acknowledged: (message: Accepted) => void
   readonly record: Accepted[] = []
   isUp = true
   /** More in flight than any client has allowed. */
@@ -78,11 +80,18 @@ export class Broker {
   readonly #clients = new Map<string, Client>()
   /** Connections, CONNECT sent or not. */
   readonly #wires = new Set<Wire>()
+  readonly #subscribers = new Set<() => void>()
   /** Sessions as last written to disk, by a broker that writes them now and then. */
   #saved = new Map<string, Session>()
 
-  constructor(options: { kind: BrokerKind; network: Network; trace: Trace }) {
+  constructor(options: {
+    kind: BrokerKind
+    network: Network
+    trace: Trace
+    acknowledged?: (message: Accepted) => void
+  }) {
     this.kind = options.kind
+    this.acknowledged = options.acknowledged ?? (() => {})
     this.#network = options.network
     this.#coverage = options.network.coverage
     this.#seeded = options.network.seeded
@@ -186,6 +195,16 @@ export class Broker {
     for (const { queue, inFlight } of this.#sessions.values())
       for (const message of [...queue, ...inFlight.values()])
         if (message.sentTo.size > 0) message.repeats += 1
+  }
+
+  /** Calls back as somebody subscribes, until that is taken back. */
+  onSubscribe(callback: () => void): () => void {
+    this.#subscribers.add(callback)
+    return () => this.#subscribers.delete(callback)
+  }
+
+  subscribed(): void {
+    for (const callback of this.#subscribers) this.#network.timeline.after(1, callback)
   }
 
   /** As brokers should be. */
@@ -312,6 +331,7 @@ class Client implements BrokerEnd {
           messageId: packet.messageId!,
           granted: packet.subscriptions.map(() => 1),
         })
+        this.#broker.subscribed()
         return
       case 'unsubscribe':
         for (const topic of packet.unsubscriptions) this.#session?.filters.delete(topic)
@@ -335,6 +355,7 @@ class Client implements BrokerEnd {
     this.#broker.say('broker: PUBACK', message.number)
     session.inFlight.delete(id)
     message.acknowledged = true
+    this.#broker.acknowledged(message)
     this.#sent -= 1
     this.pump()
   }

@@ -118,6 +118,11 @@ export class SimulatedCollector {
     }
   }
 
+  /** Calls back as the next write to disk begins. */
+  onWrite(callback: () => void): void {
+    this.disk.nextWrite = callback
+  }
+
   crash(how: Death): void {
     const process = this.#process
     if (!process) return

@@ -71,6 +71,9 @@ export class SimulatedDisk {
     this.#coverage = coverage
   }
 
+  /** Called as the next write begins. */
+  nextWrite: (() => void) | undefined
+
   heal(): void {
     this.trouble = { ...noTrouble }
   }
@@ -219,6 +222,8 @@ export class SimulatedDisk {
 
   /** @throws ENOSPC or EIO; part of the bytes may then have been written */
   write(inode: Inode, chunks: readonly Uint8Array[], offset: number): void {
+    this.nextWrite?.()
+    this.nextWrite = undefined
     const bytes = Buffer.concat(chunks)
     const { full, eioWrite, shortWrite } = this.trouble
     const seeded = this.#seeded

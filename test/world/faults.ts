@@ -1,7 +1,11 @@
 import type { Seeded } from '../support/seeded.ts'
 import type { FaultName } from './coverage.ts'
+import type { Death } from './machine.ts'
 import type { Network } from './network.ts'
 import type { World } from './world.ts'
+
+/** Sensors, each with a way of its own. */
+export const devices = 5
 
 const yearMs = 365.25 * 24 * 3600 * 1000
 
@@ -47,35 +51,70 @@ function once(act: (world: World, seeded: Seeded) => void): FaultKind {
   }
 }
 
-const restartMs = (seeded: Seeded) => 200 + 8_000 * seeded.uniform()
+/** From at once to several seconds. */
+const restartMs = (seeded: Seeded) => 20 * 400 ** seeded.uniform()
 
-function agentCrash(how: 'killed' | 'power cut'): FaultKind {
-  return once(({ gateways, timeline, coverage }, seeded) => {
-    const gateway = seeded.pick(gateways)
-    if (!gateway.isUp) return
-    coverage.hit(how === 'killed' ? 'agent crash' : 'agent power cut')
-    gateway.crash(how)
-    timeline.after(restartMs(seeded), () => gateway.start())
-  })
+/** What can crash, and when it last began to write. */
+interface Host {
+  isUp: boolean
+  crash(how: Death): void
+  start(): void
+  /** Calls back as the next write to disk begins. */
+  onWrite(callback: () => void): void
 }
 
-function collectorCrash(how: 'killed' | 'power cut'): FaultKind {
-  return once(({ collector, timeline, coverage }, seeded) => {
-    if (!collector.isUp) return
-    coverage.hit(how === 'killed' ? 'collector crash' : 'collector power cut')
-    collector.crash(how)
-    timeline.after(restartMs(seeded), () => collector.start())
-  })
+/** Crashes now, or in the middle of the next write, if there is one in time. */
+function crash(
+  how: Death,
+  pick: (world: World, seeded: Seeded) => Host,
+  name: FaultName,
+): FaultKind {
+  return {
+    begin(world, seeded) {
+      const { timeline, coverage } = world
+      const host = pick(world, seeded)
+      let struck = false
+      const strike = () => {
+        if (struck) return
+        struck = true
+        if (!host.isUp) return
+        coverage.hit(name)
+        host.crash(how)
+        timeline.after(restartMs(seeded), () => host.start())
+      }
+      if (seeded.chance(0.3)) strike()
+      else host.onWrite(() => timeline.after(6 * seeded.uniform(), strike))
+      return strike
+    },
+  }
 }
+
+const agentCrash = (how: Death, name: FaultName) =>
+  crash(how, ({ gateways }, seeded) => seeded.pick(gateways), name)
+const collectorCrash = (how: Death, name: FaultName) =>
+  crash(how, ({ collector }) => collector, name)
 
 function brokerRestart(sessions: 'kept' | 'lost' | 'stale'): FaultKind {
-  return once((world, seeded) => {
-    const { broker, timeline } = world
-    broker.stop(sessions)
-    // Its ids begin anew behind those it has restored.
-    if (sessions === 'stale') world.repeatsContent = false
-    timeline.after(restartMs(seeded), () => broker.start())
-  })
+  return {
+    begin(world, seeded) {
+      const { broker, gateways, timeline } = world
+      // What is being committed now is acknowledged once the agent is connected again.
+      const { trouble } = seeded.pick(gateways).store
+      const isSlow = seeded.chance(0.3)
+      if (isSlow) trouble.slowMs = 3_000
+      timeline.after(10 * seeded.uniform(), () => {
+        broker.stop(sessions)
+        // Its ids begin anew behind those it has restored.
+        if (sessions === 'stale') world.repeatsContent = false
+        timeline.after(restartMs(seeded), () => broker.start())
+      })
+      const cancel = broker.onSubscribe(() => world.publish(seeded.below(devices), 2))
+      return () => {
+        cancel()
+        if (isSlow) trouble.slowMs = 0
+      }
+    },
+  }
 }
 
 function wallJump(direction: 1 | -1): FaultKind {
@@ -179,10 +218,10 @@ export const faultKinds = {
       }
     },
   },
-  'agent killed': agentCrash('killed'),
-  'agent power cut': agentCrash('power cut'),
-  'collector killed': collectorCrash('killed'),
-  'collector power cut': collectorCrash('power cut'),
+  'agent killed': agentCrash('killed', 'agent crash'),
+  'agent power cut': agentCrash('power cut', 'agent power cut'),
+  'collector killed': collectorCrash('killed', 'collector crash'),
+  'collector power cut': collectorCrash('power cut', 'collector power cut'),
   'both crash': once((world, seeded) => {
     const { gateways, collector, timeline, coverage } = world
     coverage.hit('both crash')

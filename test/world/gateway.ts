@@ -114,6 +114,11 @@ export class Gateway {
     await this.#ended
   }
 
+  /** Calls back as the next write to disk begins. */
+  onWrite(callback: () => void): void {
+    this.store.nextWrite = callback
+  }
+
   /** For good. */
   switchOff(): void {
     this.crash('power cut')

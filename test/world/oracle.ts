@@ -111,7 +111,7 @@ export class Oracle {
     this.violations.push({ promise, text })
   }
 
-  /** A gateway asks its store for this write; to be called back once it is done. */
+  /** A gateway asks its store for this write; to be called back once it is there. */
   written(gateway: Gateway, changes: readonly StoreChange[]): () => void {
     let names = this.#names.get(gateway)
     if (!names) {
@@ -169,6 +169,14 @@ export class Oracle {
     const places = this.#places.get(content)
     if (places) places.push(place)
     else this.#places.set(content, [place])
+  }
+
+  /** P1, as it is worded: the broker has read a PUBACK, so what became of the message is in a store. */
+  acknowledged({ point, contents }: Accepted): void {
+    if (point) return
+    const missing = contents.find((content) => !this.#decided.has(content))
+    if (missing !== undefined)
+      this.fail('P1', `${missing} is acknowledged, and nothing of it is stored`)
   }
 
   /** What agents have taken and not numbered: a reduction holds it, or leaves it out. */

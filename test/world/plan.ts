@@ -1,5 +1,5 @@
 import { Seeded } from '../support/seeded.ts'
-import { type FaultKindName, faultKinds } from './faults.ts'
+import { devices, type FaultKindName, faultKinds } from './faults.ts'
 
 /** One fault of a history. */
 export interface Fault {
@@ -27,7 +27,6 @@ export interface Round {
 }
 
 const kinds = Object.keys(faultKinds) as FaultKindName[]
-export const devices = 5
 
 /** A message is on its way for so long: into the outbox, to the collector, or held back there. */
 const leadsMs = [15, 40, 300, 2_500]

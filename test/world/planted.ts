@@ -77,8 +77,8 @@ export const plantedBugs: readonly PlantedBug[] = [
     name: 'delete before the cursor is durable',
     file: 'collector/log/embedded/partition.ts',
     from: `    await file.sync()
-    for (const head of heads)`,
-    to: '    for (const head of heads)',
+    const frames`,
+    to: '    const frames',
   },
   {
     name: 'reuse a sequence',
@@ -142,14 +142,12 @@ export const plantedBugs: readonly PlantedBug[] = [
     to: 'return body.length === frame.bodyLength',
   },
   {
-    name: 'go on in a segment whose sync failed',
+    name: 'trust the second sync',
     file: 'collector/log/embedded/partition.ts',
-    from: `try {
-        await this.#replaceActive()
-        break`,
-    to: `try {
-        await Promise.resolve()
-        break`,
+    from: `    await file.sync()
+    const frames`,
+    to: `    await file.sync().catch(() => file.sync())
+    const frames`,
   },
   {
     name: 'a segment without a durable name',
@@ -202,8 +200,8 @@ export const plantedBugs: readonly PlantedBug[] = [
   {
     name: 'believe in a session that is gone',
     file: 'agent/source/source.ts',
-    from: 'if (!sessionPresent || !known)',
-    to: 'if (!known)',
+    from: 'if (!sessionPresent || !known ||',
+    to: 'if (!known ||',
   },
   {
     name: 'a full disk ends the agent',
@@ -217,12 +215,6 @@ export const plantedBugs: readonly PlantedBug[] = [
     file: 'collector/log/embedded/partition.ts',
     from: 'await makeFolder(disk, directory)',
     to: 'await disk.makeDirectory(directory)',
-  },
-  {
-    name: 'no word on a forgotten incarnation',
-    file: 'agent/outbox/outbox.ts',
-    from: 'if (!end || count <= 0) return 0',
-    to: 'if (!end || count <= 0 || !this.#incarnations.has(end.ordinal)) return 0',
   },
   {
     name: 'set the numbering back',
@@ -259,18 +251,6 @@ export const plantedBugs: readonly PlantedBug[] = [
     name: 'buffered for ever, held by nobody',
     file: 'agent/agent.ts',
     from: 'outbox.settleHeld(filter.held)',
-    to: '',
-  },
-  {
-    name: 'offer nothing again',
-    file: 'agent/outbox/outbox.ts',
-    from: 'totals.doubted = lanes',
-    to: '',
-  },
-  {
-    name: 'half a renumbering',
-    file: 'agent/outbox/outbox.ts',
-    from: 'for (const ordinal of outbox.#halfRenumbered()) await outbox.renumber(ordinal)',
     to: '',
   },
 ]

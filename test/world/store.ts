@@ -18,6 +18,8 @@ interface LogRecord {
   behindFailure: boolean
   /** One of its bytes is flipped on disk. */
   flipped: boolean
+  /** Tells that it is there. */
+  written: () => void
 }
 
 /** A key, in Latin-1, which orders as bytes do, and its value. */
@@ -44,7 +46,7 @@ export interface StoreOptions {
   coverage: Coverage
   /** Log file and memtable are changed for new ones at this size; the old one is turned into a table. */
   writeBufferBytes: number
-  /** Sees every write that is asked for, whatever becomes of it; called back once it is done. */
+  /** Sees every write that is asked for, whatever becomes of it; called back once it is there. */
   written(changes: readonly StoreChange[]): () => void
   opened(): void
 }
@@ -76,6 +78,9 @@ export class SimulatedStore {
   constructor(options: StoreOptions) {
     this.#options = options
   }
+
+  /** Called as the next write begins. */
+  nextWrite: (() => void) | undefined
 
   heal(): void {
     this.trouble = { ...noTrouble }
@@ -135,7 +140,11 @@ export class SimulatedStore {
   /** The folder as it is now, copied. */
   image(): StoreImage {
     const image = new Map(this.#tables)
-    for (const record of this.#log) if (!record.behindFailure) apply(image, record.changes)
+    for (const record of this.#log) {
+      if (record.behindFailure) continue
+      apply(image, record.changes)
+      record.written()
+    }
     return image
   }
 
@@ -184,10 +193,13 @@ export class SimulatedStore {
 
   show(record: LogRecord): void {
     apply(this.#shown, record.changes)
+    record.written()
   }
 
   /** @throws what the disk does to a write */
-  append(changes: readonly StoreChange[]): LogRecord {
+  append(changes: readonly StoreChange[], written: () => void): LogRecord {
+    this.nextWrite?.()
+    this.nextWrite = undefined
     const { seeded, coverage, writeBufferBytes } = this.#options
     const { eioWrite } = this.trouble
     const full = this.#isFull()
@@ -208,6 +220,7 @@ export class SimulatedStore {
       durable: false,
       behindFailure: this.#failed,
       flipped: false,
+      written,
     }
     this.#log.push(record)
     return record
@@ -253,7 +266,11 @@ export class SimulatedStore {
     const gone = Math.ceil(behind.length * (0.4 + 0.6 * seeded.uniform()))
     for (const record of behind.slice(0, gone)) lost.add(record)
     if (gone > 0) coverage.hit('store lost after an error')
-    for (const record of this.#log) if (!lost.has(record)) apply(this.#tables, record.changes)
+    for (const record of this.#log) {
+      if (lost.has(record)) continue
+      apply(this.#tables, record.changes)
+      record.written()
+    }
     this.#log = []
     this.#shown = new Map(this.#tables)
     this.#file += 1
@@ -295,15 +312,15 @@ class Handle implements Store {
   write(changes: readonly StoreChange[], { sync }: { sync: boolean }): Promise<void> {
     this.#check()
     const written = this.#folder.written(changes)
-    const done = this.#writing.then(() => this.#write(changes, sync)).then(written)
+    const done = this.#writing.then(() => this.#write(changes, sync, written))
     this.#writing = done.catch(() => {})
     return done
   }
 
-  async #write(changes: readonly StoreChange[], sync: boolean): Promise<void> {
+  async #write(changes: readonly StoreChange[], sync: boolean, written: () => void): Promise<void> {
     const folder = this.#folder
     await this.#process.wait(folder.delayMs('append'))
-    const record = folder.append(changes)
+    const record = folder.append(changes, written)
     if (folder.isCompactionDue && !this.#compacting) {
       this.#compacting = true
       this.#process.after(10 * folder.delayMs('sync'), () => {

@@ -11,12 +11,12 @@ import { type Accepted, Broker, type BrokerKind } from './broker.ts'
 import { SimulatedCollector } from './collector.ts'
 import { Coverage } from './coverage.ts'
 import { type DiskImage, SimulatedDisk } from './disk.ts'
-import { faultKinds } from './faults.ts'
+import { devices, faultKinds } from './faults.ts'
 import { Gateway } from './gateway.ts'
 import { Machine, Process } from './machine.ts'
 import { Network } from './network.ts'
 import { type Excuses, Oracle, quarantineContent } from './oracle.ts'
-import { devices, type Fault, type Round } from './plan.ts'
+import type { Fault, Round } from './plan.ts'
 import type { StoreImage } from './store.ts'
 import { Timeline } from './timeline.ts'
 import { Trace } from './trace.ts'
@@ -84,7 +84,12 @@ export class World {
       rolledBack: new Set(),
       rolledBackPoints: [],
     }
-    this.broker = new Broker({ kind, network: this.plant, trace: this.trace })
+    this.broker = new Broker({
+      kind,
+      network: this.plant,
+      trace: this.trace,
+      acknowledged: (message) => this.oracle.acknowledged(message),
+    })
     this.repeatsContent = !kind.reusesIds
     this.oracle = new Oracle(this.broker, this.excuses, reduce.error)
     this.#clock = this.#machine('observer').clock(new Process(this.timeline))
@@ -129,7 +134,7 @@ export class World {
       over = true
     })
     for (const { atMs, device, messages } of bursts)
-      this.timeline.after(atMs, () => this.#publish(device, messages))
+      this.timeline.after(atMs, () => this.publish(device, messages))
     for (const fault of faults) this.timeline.after(fault.atMs, () => this.#strike(fault))
     let watched = 0
     await this.timeline.run(() => {
@@ -203,10 +208,10 @@ export class World {
   }
 
   #publishInEachLane(): void {
-    for (const device of this.#published.keys()) this.#publish(device, device === garbling ? 3 : 1)
+    for (const device of this.#published.keys()) this.publish(device, device === garbling ? 3 : 1)
   }
 
-  #publish(device: number, messages: number): void {
+  publish(device: number, messages: number): void {
     if (!this.broker.isUp) return
     for (let i = 0; i < messages; i++) {
       // A sensor may well say the same again.
