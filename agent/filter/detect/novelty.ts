@@ -44,8 +44,8 @@ export const noveltyTuning = {
   tail: 0.05,
   /** The scale is linear up to so many widths of the bulk. */
   bulks: 3,
-  /** A reading never seen the like of counts as so many: as in the usual estimate of a median rank. */
-  prior: 0.3,
+  /** A reading never seen the like of counts as so many; more would hide rare events in short series. */
+  prior: 0.2,
 }
 export type NoveltyTuning = typeof noveltyTuning
 
