@@ -68,8 +68,6 @@ export class MqttFleet implements FleetAccess {
   }
 
   async agent(name: string): Promise<AgentView> {
-    if (!this.#reports.heard.has(name) && !this.#desired.has(name))
-      throw new UserError(`the broker has nothing of ${name}`)
     return this.#view(name)
   }
 

@@ -87,7 +87,6 @@ async function watch(agent: string | undefined, options: FleetOptions): Promise<
   const { client } = await openFleet(options)
   await using _ = client
   const signal = stopSignal()
-  process.stdout.on('error', () => process.exit(0)) // The reader of the pipe has gone.
   try {
     for await (const news of client.events(signal))
       if (agent === undefined || news.agent === agent)

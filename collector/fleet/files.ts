@@ -35,6 +35,13 @@ const places = {
 } as const
 type Place = keyof typeof places
 
+/** Why a file may not be there, by the folder that it is in. */
+const missing: Record<string, string> = {
+  fleet: 'make a fleet with `headgate fleet init`, or name its folder with --fleet',
+  collector: "only the collector's own copy of the folder has it",
+  manager: "only a manager's own copy of the folder has it",
+}
+
 const dayMs = 86_400_000
 const serverLifetimeMs = 397 * dayMs
 const personLifetimeMs = 2 * 365 * dayMs
@@ -235,7 +242,8 @@ async function read(folder: string, place: Place): Promise<string> {
     return await readFile(path, 'utf8')
   } catch (cause) {
     const { code } = cause as NodeJS.ErrnoException
-    const why = code === 'ENOENT' ? 'no such file: make a fleet with `headgate fleet init`' : code
+    const part = places[place].split('/')[0]
+    const why = code !== 'ENOENT' ? code : `no such file: ${missing[part!] ?? missing.fleet}`
     throw new UserError(`${path}: ${why}`, { cause })
   }
 }

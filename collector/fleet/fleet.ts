@@ -163,7 +163,8 @@ export class Fleet implements AsyncDisposable {
    */
   async revoke(by: string, name: string): Promise<void> {
     const member = this.state.members.get(name)
-    if (!member && !name.includes(':')) throw new FleetProblem(404, 'agent', `no agent ${name}`)
+    if (!member && !this.state.isInvited(name) && !name.includes(':'))
+      throw new FleetProblem(404, 'agent', `no agent ${name}`)
     await this.registry.revoke(by, name)
     this.#bus?.drop(name)
     this.dropped(name)

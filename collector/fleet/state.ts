@@ -87,6 +87,10 @@ export class FleetState {
     return this.#revoked.filter(({ notAfterMs }) => notAfterMs + listAfterExpiryMs > nowMs)
   }
 
+  isInvited(agent: string): boolean {
+    return this.invitations.values().some((invitation) => invitation.agent === agent)
+  }
+
   inGroup(group: string): Member[] {
     return [...this.members.values()].filter(
       ({ labels, revokedMs }) => revokedMs === undefined && isMember(group, labels),
@@ -126,6 +130,7 @@ export class FleetState {
         })
         return
       case 'revoke': {
+        this.#withdraw(fact.name)
         const member = this.members.get(fact.name)
         if (member) {
           this.#retire(member, atMs)
@@ -173,6 +178,11 @@ export class FleetState {
     }
   }
 
+  #withdraw(agent: string): void {
+    for (const [hash, invitation] of this.invitations)
+      if (invitation.agent === agent) this.invitations.delete(hash)
+  }
+
   #forgetExpired(nowMs: number): void {
     for (const [hash, { expiresMs }] of this.invitations)
       if (expiresMs <= nowMs) this.invitations.delete(hash)
@@ -181,7 +191,9 @@ export class FleetState {
   #enrol(fact: Extract<Fact, { act: 'enrol' }>, atMs: number): void {
     const { agent, hash, key, serial, notAfterMs } = fact
     const invitation = this.invitations.get(hash)
-    if (invitation) invitation.key = key
+    this.#withdraw(agent)
+    // This one may be redeemed again with the same key, until its certificate is used.
+    if (invitation) this.invitations.set(hash, { ...invitation, key })
     const before = this.members.get(agent)
     if (before) this.#retire(before, atMs)
     this.members.set(agent, {

@@ -191,6 +191,20 @@ test('a token works once: not for another gateway, not late, not where it is not
   assert.ok(!(await fleet.journal()).includes(token.split('.')[1]!), 'no token at rest')
 })
 
+test('an invitation ends with revocation, and with an enrolment by another one', async (t) => {
+  const fleet = await TestFleet.start(t)
+  const data = await temporaryDirectory(t)
+  const to = (folder: string, token: string) =>
+    enrol({ url: fleet.url, token, folder: join(data, folder) })
+  const withdrawn = await fleet.invite('gw-001')
+  await fleet.client.revoke('gw-001')
+  await assert.rejects(to('a', withdrawn), /unknown, or was used/)
+  const lost = await fleet.invite('gw-001')
+  assert.equal(await to('b', await fleet.invite('gw-001')), 'gw-001')
+  await assert.rejects(to('c', lost), /unknown, or was used/)
+  await assert.rejects(fleet.client.revoke('gw-009'), /no agent gw-009/)
+})
+
 test('of two gateways that race for one token exactly one gets in', async (t) => {
   const fleet = await TestFleet.start(t)
   const data = await temporaryDirectory(t)
