@@ -3,21 +3,27 @@ import { createServer, type Server, type ServerResponse } from 'node:http'
 import { join } from 'node:path'
 import { socketPath } from '../shared/control.ts'
 import type { Agent } from './agent.ts'
+import type { FleetStatus } from './fleet/fleet.ts'
 import { tapLines } from './tap.ts'
 
 /** A reader of `tap` that lags this far loses lines rather than the agent its memory. */
 const maxTapBacklogBytes = 1024 * 1024
 
 /** Answers what a person at the gateway asks of the running agent. Whoever may enter the data folder may ask. */
-export async function openControl(agent: Agent, data: string): Promise<AsyncDisposable> {
+export async function openControl(
+  agent: Agent,
+  data: string,
+  fleet: () => FleetStatus | undefined,
+): Promise<AsyncDisposable> {
   const path = socketPath(data)
   // The store's lock is held by now, so a socket that is still there is a dead agent's.
   await rm(path, { force: true })
   const server = createServer((incoming, response) => {
     const { method, url } = incoming
     if (method === 'GET' && url === '/status') {
-      const status = agent.status
-      sendJson(response, status ? 200 : 503, status ?? { reason: 'the store is being opened' })
+      const { status } = agent
+      if (status) sendJson(response, 200, { ...status, fleet: fleet() })
+      else sendJson(response, 503, { reason: 'the store is being opened' })
     } else if (method === 'GET' && url === '/tap') tap(agent, response)
     else if (method === 'POST' && url === '/flush')
       agent.flush().then(

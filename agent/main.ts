@@ -17,7 +17,8 @@ import { keepIdentity } from './enrol/keeper.ts'
 import { registerEnrol } from './enrol-command.ts'
 import { registerFilter } from './filter-try.ts'
 import { CollectorClock } from './fleet/collector-clock.ts'
-import { openFleet, takePart } from './fleet/host.ts'
+import type { Fleet } from './fleet/fleet.ts'
+import { type FleetHostOptions, openFleet, takePart } from './fleet/host.ts'
 import { openMetrics } from './metrics.ts'
 import { OutboxFailure } from './outbox/failure.ts'
 import { openHealed } from './outbox/heal.ts'
@@ -117,14 +118,25 @@ async function run(file: string): Promise<void> {
   const data = await makeDataFolder(config)
   const identity = identityFolder(data)
   const collectorClock = new CollectorClock(systemClock)
-  const membership = { data, local: config, log, collectorClock, restart: () => failed.abort() }
+  let member: Fleet | undefined
+  const membership: FleetHostOptions = {
+    data,
+    local: config,
+    log,
+    collectorClock,
+    restart: () => failed.abort(),
+    joined(fleet) {
+      member = fleet
+    },
+  }
   // Its lock first: what a fleet's member remembers is this process's alone from then on.
   let store = await openStore(data, log).catch((error: unknown) => {
     if (error instanceof OutboxFailure) return undefined // The agent knows how to wait for it.
     throw error
   })
   const fleet = await openFleet(membership)
-  const agent = new Agent(fleet?.config ?? config, {
+  const begun = fleet?.config ?? config
+  const agent = new Agent(begun, {
     clock: systemClock,
     random: systemRandom,
     boot: bootId(),
@@ -155,10 +167,11 @@ async function run(file: string): Promise<void> {
     // A second agent must not take the first one's socket: wait until the store's lock is ours.
     await Promise.race([running, agent.opened])
     takingPart = takePart(fleet, membership, agent, signal).finally(() => failed.abort())
-    await using _control = await openControl(agent, data)
+    takingPart.catch(() => {}) // It is told at the end.
+    await using _control = await openControl(agent, data, () => member?.status)
     await using _metrics = config.metrics && (await openMetrics(agent, config.metrics))
-    const { source, uplink } = config
-    for (const { path, message } of agentWarnings(config)) log.warn({ path }, message)
+    const { source, uplink } = begun
+    for (const { path, message } of agentWarnings(begun)) log.warn({ path }, message)
     log.info(
       { agent: config.agent, source: source.url, topics: source.topics, uplink: uplink.url, data },
       'agent is running',

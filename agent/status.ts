@@ -1,14 +1,16 @@
 import { imbalance, ledgerWords } from '../shared/ledger.ts'
 import { lanes } from '../shared/reading.ts'
 import type { AgentStatus } from './agent.ts'
+import type { FleetStatus } from './fleet/fleet.ts'
 
 /** The running agent's state for a person. */
-export function printStatus(status: AgentStatus): string {
+export function printStatus(status: AgentStatus & { fleet?: FleetStatus }): string {
   const { ledger, totals, source, uplink } = status
   const lines = [
     `agent ${status.agent}`,
     `source   ${source.phase}${source.lastError ? `, last trouble ${trouble(source.lastError)}` : ''}`,
     `uplink   ${uplink.state.phase}${uplink.lastFailure ? `: ${uplink.lastFailure}` : ''}`,
+    ...fleetLines(status.fleet),
     ...lanes.map((lane) => {
       const { sequences, bytes, oldestMs } = status.lanes[lane]
       const oldest = oldestMs === undefined ? '' : `, oldest ${new Date(oldestMs).toISOString()}`
@@ -31,6 +33,19 @@ export function printStatus(status: AgentStatus): string {
       ),
     )
   return `${lines.join('\n')}\n`
+}
+
+function fleetLines(fleet: FleetStatus | undefined): string[] {
+  if (!fleet) return []
+  const { phase, trouble: why, version, since, state, desired, problems } = fleet
+  const about =
+    desired === version || state === 'none' ? state : `${desired ?? 'a message'} ${state}`
+  const runs = version === 0 ? 'its own file' : `version ${version}`
+  return [
+    `fleet    ${phase}${phase !== 'connected' && why ? `: ${why}` : ''}`,
+    `config   ${runs} since ${since}, ${about}`,
+    ...problems.map(({ path, message }) => `  ${path ? `${path}: ` : ''}${message}`),
+  ]
 }
 
 function tailLine(tail: AgentStatus['tail']): string[] {

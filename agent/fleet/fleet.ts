@@ -3,13 +3,20 @@ import { UserError } from '../../shared/failure.ts'
 import type { Document } from '../../shared/fleet/envelope.ts'
 import { maxEnvelopeBytes } from '../../shared/fleet/envelope.ts'
 import type { Labels } from '../../shared/fleet/groups.ts'
+import type { Reported } from '../../shared/fleet/reports.ts'
 import { parseFleetTopic, topicsOf } from '../../shared/fleet/topics.ts'
 import type { Logger } from '../../shared/log.ts'
 import type { Clock, Disk, Random } from '../../shared/ports.ts'
 import type { Agent } from '../agent.ts'
 import type { AgentConfig } from '../config.ts'
 import { applyDocument } from '../document.ts'
-import { type BrokerDialer, type Message, Source, sourceSchema } from '../source/source.ts'
+import {
+  type BrokerDialer,
+  type Message,
+  Source,
+  type SourceStatus,
+  sourceSchema,
+} from '../source/source.ts'
 import { type Actions, CommandProblem, Commands } from './commands.ts'
 import { Governor } from './governor.ts'
 import { fleetReach } from './health.ts'
@@ -33,6 +40,12 @@ export interface FleetPorts {
   clockOffsetMs(): number | undefined
   /** Ends the process in order, to be started again. */
   restart(): void
+}
+
+export type FleetStatus = Reported & {
+  /** Of the link to the fleet broker, and why it is down. */
+  phase: SourceStatus['phase']
+  trouble: string | undefined
 }
 
 /** How often health is looked at. */
@@ -130,6 +143,13 @@ export class Fleet {
   /** What the agent is to begin with. */
   get config(): AgentConfig {
     return this.#governor.config
+  }
+
+  /** For who asks at the gateway. */
+  get status(): FleetStatus {
+    const source: Source | undefined = this.#source // It may not run yet.
+    const { phase = 'closed', lastError } = source?.status() ?? {}
+    return { ...this.#governor.reported, phase, trouble: lastError?.message }
   }
 
   /** Runs beside the agent until `signal` aborts. */

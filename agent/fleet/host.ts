@@ -19,6 +19,8 @@ export interface FleetHostOptions {
   collectorClock: CollectorClock
   /** Ends the process in order, to be started again. */
   restart(): void
+  /** Called once, where the agent takes part. */
+  joined(fleet: Fleet): void
 }
 
 /** An enrolment that comes while the agent runs is seen after at most this time. */
@@ -60,6 +62,7 @@ export async function takePart(
     fleet = await openFleet(options)
   }
   if (!fleet) return
+  options.joined(fleet)
   const ended = new AbortController()
   const both = AbortSignal.any([signal, ended.signal])
   await Promise.all([

@@ -9,6 +9,7 @@ import { FleetDesk } from '../support/fleet-desk.ts'
 import { FleetWatcher } from '../support/fleet-member.ts'
 import { keepsOverKill, keepsQueue, Mosquitto } from '../support/mosquitto.ts'
 import { Cloud, Gateway } from '../support/plant.ts'
+import { Headgate } from '../support/process.ts'
 import { Sensor } from '../support/sensor.ts'
 import { temporaryDirectory } from '../support/temporary.ts'
 
@@ -31,6 +32,11 @@ test('pushed, killed on probation, taken back, restarted: no reading is lost or 
   const { desired, problems } = await watcher.until(1, 'reverted')
   assert.equal(desired, 2)
   assert.match(problems[0]!.message, /started 3 times in five minutes/)
+  const { stdout } = await Headgate.run(t, ['agent', 'status', '--data', gateway.data])
+  assert.match(
+    stdout,
+    /fleet {4}connected\nconfig {3}version 1 since .*, 2 reverted\n {2}the agent was/,
+  )
 
   await watcher.command('restart-1', desk.command('restart-1', 'restart'))
   assert.equal((await gateway.process.ended()).code, 0)
