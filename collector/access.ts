@@ -31,6 +31,8 @@ export interface Access extends AsyncDisposable {
 
 /** Of the collector's certificate as a client of a stock broker; it gets another at each start. */
 const clientLifetimeMs = 5 * 365 * 86_400_000
+/** The collector's certificate is looked at this often. */
+const renewEveryMs = 12 * 3_600_000
 /** Largest WebSocket frame: an envelope and a little more. */
 const maxFrameBytes = 512 * 1024
 /** Where MQTT over WebSocket is spoken on the collector's own port. */
@@ -71,6 +73,19 @@ async function openFleetAccess(
   const tls = { ...files.server, ca }
   let api: FleetApi | undefined
   let broker: FleetBroker | undefined
+  let cancelRenewal = () => {}
+  /** A collector that runs for years has certificates that do not. */
+  const renewLater = (server: HttpServer) => {
+    cancelRenewal = systemClock.timer(renewEveryMs, () => {
+      readCollectorFiles(options.folder, systemClock.wallMs())
+        .then((now) => {
+          server.setCertificate({ ...now.server, ca })
+          broker?.setCertificate({ ...now.server, ca })
+        })
+        .catch((err) => logger.error({ err }, 'the collector’s certificate cannot be renewed'))
+        .finally(() => renewLater(server))
+    })
+  }
   return {
     auth,
     tls,
@@ -96,9 +111,11 @@ async function openFleetAccess(
         options.broker.announce ?? url ?? `mqtts://${new URL(about.url).hostname}:${broker!.port}`
       api = new FleetApi({ fleet, auth, ca, configKeyPem: files.configKeyPem, fleetBroker })
       if (broker) serveWebSocket(server, broker)
+      renewLater(server)
       logger.info({ broker: fleetBroker, agents: fleet.state.members.size }, 'the fleet is open')
     },
     async stop() {
+      cancelRenewal()
       api?.stop()
       fleet.stopListening()
       await broker?.[Symbol.asyncDispose]()

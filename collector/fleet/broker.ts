@@ -1,3 +1,4 @@
+import { SSL_OP_NO_TICKET } from 'node:constants'
 import type { AddressInfo } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { createServer, type Server, type TLSSocket } from 'node:tls'
@@ -29,6 +30,12 @@ export interface FleetBrokerOptions {
   cloned(agent: string): void
 }
 
+/** A certificate is shown anew on each connection: no tickets. */
+const tlsOptions = {
+  allowPartialTrustChain: true,
+  minVersion: 'TLSv1.2',
+  secureOptions: SSL_OP_NO_TICKET,
+} as const
 /** A topic and the packet around a payload. */
 const overheadBytes = 1_024
 const maxSubscriptions = 32
@@ -63,11 +70,10 @@ export class FleetBroker implements FleetBus {
   static async open(options: FleetBrokerOptions): Promise<FleetBroker> {
     const { host, port, tls } = options
     const server = createServer({
+      ...tlsOptions,
       ...tls,
       requestCert: true,
       rejectUnauthorized: true,
-      allowPartialTrustChain: true,
-      minVersion: 'TLSv1.2',
       handshakeTimeout: handshakeTimeoutMs,
     })
     server.maxConnections = options.maxConnections
@@ -188,7 +194,7 @@ export class FleetBroker implements FleetBus {
 
   /** A fresh certificate for connections from now on. */
   setCertificate(tls: { cert: string; key: string; ca: string }): void {
-    this.#server.setSecureContext(tls)
+    this.#server.setSecureContext({ ...tlsOptions, ...tls })
   }
 
   publish(topic: string, payload: Uint8Array, { retain }: { retain: boolean }): Promise<void> {

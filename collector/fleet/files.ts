@@ -141,7 +141,9 @@ export async function readCollectorFiles(folder: string, nowMs: number): Promise
   const configKeyPem = await read(folder, 'configPublic')
   let server = { cert: await read(folder, 'server'), key: await read(folder, 'serverKey') }
   const certificate = new X509Certificate(server.cert)
-  if (Date.parse(certificate.validTo) - nowMs < renewServerMs) {
+  // A power cut in the middle of a renewal leaves the new key with the old certificate.
+  const isWhole = certificate.checkPrivateKey(createPrivateKey(server.key))
+  if (!isWhole || Date.parse(certificate.validTo) - nowMs < renewServerMs) {
     const made = await authority.make({
       commonName: commonNameOf({ role: 'collector', name: 'collector' }),
       lifetimeMs: serverLifetimeMs,

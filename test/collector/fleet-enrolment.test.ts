@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
-import { createHash, generateKeyPairSync } from 'node:crypto'
+import { createHash, createPrivateKey, generateKeyPairSync, X509Certificate } from 'node:crypto'
 import { readdir, readFile, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test } from 'node:test'
@@ -333,4 +333,23 @@ test('a gateway learns what the fleet says of it by now, and nothing else change
     collector: fleet.url,
     labels: { group: 'pumps', site: 'berlin' },
   })
+})
+
+test('the collector makes itself a new certificate before the old one ends, for the same names', async (t) => {
+  const folder = join(await temporaryDirectory(t), 'fleet')
+  const nowMs = Date.now()
+  const hosts = ['10.0.0.1', '::1']
+  await initFleet({ folder, url: 'https://c.example:7443', hosts, manager: 'a', nowMs })
+  const names = (cert: string) => new X509Certificate(cert).subjectAltName
+  const first = (await readCollectorFiles(folder, nowMs)).server
+  const dayMs = 86_400_000
+  assert.equal((await readCollectorFiles(folder, nowMs + 300 * dayMs)).server.cert, first.cert)
+  const renewed = (await readCollectorFiles(folder, nowMs + 350 * dayMs)).server
+  assert.notEqual(renewed.cert, first.cert)
+  assert.equal(names(renewed.cert), names(first.cert))
+  assert.equal((await readCollectorFiles(folder, nowMs + 350 * dayMs)).server.cert, renewed.cert)
+
+  await writeFile(join(folder, 'collector/server.pem'), first.cert)
+  const { cert, key } = (await readCollectorFiles(folder, nowMs)).server
+  assert.ok(new X509Certificate(cert).checkPrivateKey(createPrivateKey(key)), 'cut in the middle')
 })
