@@ -1,7 +1,7 @@
-import { mkdir, readdir, readFile, rename, stat } from 'node:fs/promises'
-import { basename, join } from 'node:path'
+import { link, mkdir, open, readdir, readFile, rename, rm, stat, unlink } from 'node:fs/promises'
+import { basename, dirname, join } from 'node:path'
 import { UserError } from '../../shared/failure.ts'
-import type { Store } from '../../shared/ports.ts'
+import type { Store, StoreChange } from '../../shared/ports.ts'
 import { decodeEntry, unseal } from './entry.ts'
 import { OutboxFailure } from './failure.ts'
 import { parseEntryKey, parseTailKey } from './key.ts'
@@ -26,6 +26,7 @@ export interface Healed {
  * @throws UserError, OutboxFailure as `openLevel`
  */
 export async function openHealed(directory: string, aside: string, stamp: string): Promise<Healed> {
+  await finishSalvage(directory).catch(explain)
   const found = await openSound(directory)
   if ('store' in found) return { ...found, report: [] }
   return salvage(directory, aside, stamp, found.damage).catch(explain)
@@ -36,14 +37,42 @@ export async function openHealed(directory: string, aside: string, stamp: string
  * says what. (LevelDB itself, let at damaged files, drops what it cannot read, for good.)
  */
 export async function openSound(directory: string): Promise<{ store: Store } | { damage: string }> {
-  const damage = (await locked(directory)) ? undefined : await suspect(directory).catch(explain)
+  if (await locked(directory)) return { store: await openLevel(directory) } // Which says so.
+  const { damage, newest } = await lookAt(directory).catch(explain)
   if (damage !== undefined) return { damage }
+  await keepLogs(directory)
   try {
-    return { store: await openLevel(directory) }
+    const store = await openLevel(directory)
+    if (newest && !isSame(await store.get(newest.key), newest.value)) {
+      await store.close()
+      return { damage: 'LevelDB could not read its log and has dropped it' }
+    }
+    await dropKeptLogs(directory)
+    return { store }
   } catch (error) {
     if (!(error instanceof OutboxFailure) || !error.corrupt) throw error
     return { damage: error.message }
   }
+}
+
+/**
+ * A log that LevelDB cannot read at opening it takes for empty, and deletes: one failing read costs all that
+ * was acknowledged since its last table. So its logs get a second name until what they end with has been found
+ * in the open store.
+ */
+async function keepLogs(directory: string): Promise<void> {
+  // Where a file system has no hard links the log is watched all the same, and its loss declared.
+  for (const name of (await filesOf(directory)).filter((name) => name.endsWith('.log')))
+    await link(join(directory, name), join(directory, name + keptSuffix)).catch(() => {})
+}
+
+async function dropKeptLogs(directory: string): Promise<void> {
+  for (const name of (await filesOf(directory)).filter((name) => name.endsWith(keptSuffix)))
+    await unlink(join(directory, name)).catch(() => {})
+}
+
+function isSame(a: Uint8Array | undefined, b: Uint8Array | undefined): boolean {
+  return a && b ? Buffer.compare(a, b) === 0 : a === b
 }
 
 /** Whether there is a store in the folder, or what is left of one. */
@@ -64,18 +93,22 @@ function explain(error: unknown): never {
   throw new OutboxFailure('OUTBOX_OPEN_FAILED', message, { cause: error })
 }
 
-/** Why LevelDB should not be let at these files, or undefined. */
-async function suspect(directory: string): Promise<string | undefined> {
+/** Why LevelDB should not be let at these files, if so; and the last change in its logs. */
+async function lookAt(directory: string): Promise<{ damage?: string; newest?: RawChange }> {
   const names = await filesOf(directory)
   const data = names.filter(isData)
-  if (data.length === 0) return undefined
-  if (!names.includes('CURRENT')) return 'CURRENT is missing'
+  if (data.length === 0) return {}
+  if (!names.includes('CURRENT')) return { damage: 'CURRENT is missing' }
   const current = (await readFile(join(directory, 'CURRENT'), 'latin1')).trim()
   if (!/^MANIFEST-\d+$/.test(current) || !names.includes(current))
-    return 'CURRENT names no manifest'
-  for (const name of data.filter((name) => name.endsWith('.log')))
-    if (readLog(await readFile(join(directory, name))).damaged) return `${name} is damaged`
-  return undefined
+    return { damage: 'CURRENT names no manifest' }
+  let newest: RawChange | undefined
+  for (const name of data.filter(isLog)) {
+    const { damaged, changes } = readLog(await readFile(join(directory, name)))
+    if (damaged) return { damage: `${name} is damaged` }
+    for (const change of changes) if (change.sequence >= (newest?.sequence ?? 0)) newest = change
+  }
+  return newest ? { newest } : {}
 }
 
 /**
@@ -92,20 +125,53 @@ async function locked(directory: string): Promise<boolean> {
   }
 }
 
+/**
+ * Makes a whole store of what is there, beside it, and puts it in its place. Until then the damaged one stays
+ * where it is: whatever ends this in the middle, the next opening begins again, or finishes.
+ */
 async function salvage(
   directory: string,
   aside: string,
   stamp: string,
   why: string,
 ): Promise<Healed> {
+  const made = directory + madeSuffix
+  await rm(made, { recursive: true, force: true })
+  const { changes, unreadable } = await changesIn(directory)
+  const { carried, left } = await writeStore(made, changes)
   const kept = join(aside, `${stamp}-${basename(directory)}`)
   await mkdir(aside, { recursive: true })
   await rename(directory, kept)
+  await rename(made, directory)
+  await syncFolder(dirname(directory))
+  const found = await openSound(directory)
+  if ('damage' in found) throw new OutboxFailure('OUTBOX_OPEN_FAILED', found.damage)
+  return {
+    store: found.store,
+    report: [
+      `the outbox was damaged (${why}): its files are in ${kept}`,
+      `${carried} entries carried over, ${left} damaged, ${unreadable} files not whole`,
+    ],
+  }
+}
+
+/** Ends what a salvage had begun: its store takes the place of the one that is already set aside. */
+async function finishSalvage(directory: string): Promise<void> {
+  const made = directory + madeSuffix
+  if ((await filesOf(made)).length === 0) return
+  if (await holdsStore(directory)) await rm(made, { recursive: true, force: true })
+  else await rename(made, directory)
+}
+
+/** The last change of each key, as far as files can be read. */
+async function changesIn(
+  directory: string,
+): Promise<{ changes: ReadonlyMap<string, RawChange>; unreadable: number }> {
   const changes = new Map<string, RawChange>()
   let unreadable = 0
-  for (const name of (await filesOf(kept)).filter(isData)) {
-    const bytes = await readFile(join(kept, name))
-    const file = name.endsWith('.log') ? readLog(bytes) : readTable(bytes)
+  for (const name of (await filesOf(directory)).filter(isData)) {
+    const bytes = await readFile(join(directory, name))
+    const file = isLog(name) ? readLog(bytes) : readTable(bytes)
     if (file.damaged) unreadable += 1
     for (const change of file.changes) {
       const key = Buffer.from(change.key).toString('latin1')
@@ -113,25 +179,42 @@ async function salvage(
       if (!before || before.sequence <= change.sequence) changes.set(key, change)
     }
   }
+  return { changes, unreadable }
+}
+
+/** Writes what checksums vouch for into a store of its own; all of it is synced. */
+async function writeStore(
+  directory: string,
+  changes: ReadonlyMap<string, RawChange>,
+): Promise<{ carried: number; left: number }> {
   const store = await openLevel(directory)
   let carried = 0
   let left = 0
-  for (const { key, value } of changes.values()) {
-    if (!value) continue
-    if (!vouched(key, value)) {
-      left += 1
+  try {
+    let writes: StoreChange[] = []
+    for (const { key, value } of changes.values()) {
+      if (!value) continue
+      if (vouched(key, value)) carried += 1
+      else left += 1
       // The place of a damaged entry is kept, so that the recovery declares it, also at the end of a lane.
-      if (!parseEntryKey(key)) continue
-    } else carried += 1
-    await store.write([{ key, value }], { sync: false })
+      if (vouched(key, value) || parseEntryKey(key)) writes.push({ key, value })
+      if (writes.length < 1_000) continue
+      await store.write(writes, { sync: true })
+      writes = []
+    }
+    await store.write(writes, { sync: true })
+  } finally {
+    await store.close()
   }
-  await store.write([], { sync: true })
-  return {
-    store,
-    report: [
-      `the outbox was damaged (${why}): its files are in ${kept}`,
-      `${carried} entries carried over, ${left} damaged, ${unreadable} files not whole`,
-    ],
+  return { carried, left }
+}
+
+async function syncFolder(directory: string): Promise<void> {
+  const folder = await open(directory)
+  try {
+    await folder.sync()
+  } finally {
+    await folder.close()
   }
 }
 
@@ -143,8 +226,17 @@ function vouched(key: Uint8Array, value: Uint8Array): boolean {
   return unseal(key, value) !== undefined
 }
 
+/** Behind a store's name: a whole one, to take its place. */
+const madeSuffix = '.healed'
+/** Behind a log's name: LevelDB knows nothing of such files. */
+const keptSuffix = '.kept'
+
 function isData(name: string): boolean {
-  return /^\d+\.(log|ldb|sst)$/.test(name)
+  return /^\d+\.(ldb|sst)$/.test(name) || isLog(name)
+}
+
+function isLog(name: string): boolean {
+  return /^\d+\.log(\.kept)?$/.test(name)
 }
 
 /** Empty for a folder that is not there. @throws OutboxFailure when it may not be read */

@@ -145,3 +145,22 @@ test("another process's store is refused, not salvaged", async (t) => {
   await assert.rejects(again, UserError)
   assert.ok(!(await readdir(join(directory, '..'))).includes('damaged'))
 })
+
+test('a repair that was cut short begins again, or is finished', async (t) => {
+  // In the middle of making the new store: the damaged one is still there.
+  const begun = await store(t)
+  await rm(join(begun, 'CURRENT'))
+  await mkdir(`${begun}.healed`)
+  await writeFile(join(`${begun}.healed`, '000003.log'), 'half of it')
+  const again = await healed(t, begun)
+  assert.deepEqual((await account(again.outbox)).kept.length, groups * perGroup)
+
+  // Between setting the damaged one aside and putting the new one in its place.
+  const made = await store(t)
+  await cp(made, `${made}.healed`, { recursive: true })
+  await rm(made, { recursive: true })
+  await mkdir(made) // As the agent does before it opens.
+  const finished = await healed(t, made)
+  assert.deepEqual(finished.report, [])
+  assert.deepEqual((await account(finished.outbox)).kept.length, groups * perGroup)
+})
