@@ -151,8 +151,10 @@ export async function readCollectorFiles(folder: string, nowMs: number): Promise
       names: namesOf(certificate),
     })
     server = { cert: made.pem, key: made.keyPem }
+    // Where the folder may not be written, the next start makes another one.
     await replace(folder, 'serverKey', made.keyPem)
-    await replace(folder, 'server', made.pem)
+      .then(() => replace(folder, 'server', made.pem))
+      .catch(() => {})
   }
   return { authority, configKey: createPublicKey(configKeyPem), configKeyPem, server }
 }

@@ -14,7 +14,14 @@ are durable, each once, and serves the log to any number of readers.
 
 For 64-bit x86 and ARM.`,
   folder: join(root, 'collector/package'),
-  documents: ['COLLECTOR.md', 'CONFIGURATION.md', 'WIRE.md'],
+  documents: [
+    'COLLECTOR.md',
+    'CONFIGURATION.md',
+    'FLEET.md',
+    'FLEET-WIRE.md',
+    'SECURITY.md',
+    'WIRE.md',
+  ],
   substitutes: slimSubstitutes,
   execArgv: ['--disable-sigusr1', '--use-system-ca'],
   addons: () => ({}),
