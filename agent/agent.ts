@@ -99,6 +99,7 @@ export class Agent {
   #pipeline: Pipeline | undefined
   #reopened = 0
   #paused = false
+  #changing: Promise<void> = Promise.resolve()
 
   constructor(config: AgentConfig, ports: AgentPorts) {
     this.#config = config
@@ -120,8 +121,7 @@ export class Agent {
         const paused = this.#paused
         await using pipeline = await Pipeline.open(config, this.#ports, this.#watchers, paused)
         this.#pipeline = pipeline
-        if (config !== this.#config || paused !== this.#paused)
-          await pipeline.change(this.#config, this.#paused)
+        if (config !== this.#config || paused !== this.#paused) await this.#changeOver()
         this.#opened.resolve()
         await pipeline.run(signal)
       } catch (error) {
@@ -206,9 +206,16 @@ export class Agent {
     return (await this.#pipeline?.resend(query)) ?? 0
   }
 
+  /** To what is wanted by then; one at a time. */
+  #changeOver(): Promise<void> {
+    const done = this.#changing.then(() => this.#pipeline?.change(this.#config, this.#paused))
+    this.#changing = done.catch(() => {})
+    return done
+  }
+
   async #turn(failed = () => {}): Promise<void> {
     try {
-      await this.#pipeline?.change(this.#config, this.#paused)
+      await this.#changeOver()
     } catch (error) {
       // The pipeline is about to be set up anew, as it should be now.
       if (error instanceof OutboxFailure) return

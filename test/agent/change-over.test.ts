@@ -113,3 +113,22 @@ test('a configuration that cannot be taken over leaves the old one running', asy
   await publish('sensors/pump/count', ['1', '2'])
   await assertAll(agent, collector, 2)
 })
+
+test('changes that come at once are made one after the other', async (t) => {
+  const broker = await Mosquitto.start(t, { lines: keepsQueue })
+  if (!broker) return
+  const { agent, collector, config } = await runAgent(t, broker.url)
+  const sensor = await counting(t, broker.url)
+  await until(() => sensor.count > 300, 'readings flow')
+  const other = (keepalive: string) =>
+    agentConfig(config.data, broker.url, { source: { keepalive } })
+  await Promise.all([
+    agent.change(other('5s')),
+    agent.pause(),
+    agent.change(other('6s')),
+    agent.resume(),
+    agent.change(other('7s')),
+  ])
+  await until(() => agent.status?.source.phase === 'connected', 'it is connected')
+  await assertAll(agent, collector, await sensor.stop())
+})
