@@ -45,6 +45,25 @@ const natsSchema = z.strictObject({
   ca: filePath().optional(),
 })
 
+const tierSchema = z.strictObject({
+  /** A folder on another disk or a file server; or a bucket. */
+  folder: filePath().optional(),
+  s3: z
+    .strictObject({
+      bucket: z.string().min(1),
+      prefix: z
+        .string()
+        .regex(/^[^/].*[^/]$|^[^/]?$/, 'expected no / at either end')
+        .default(''),
+      /** Of a server that is not AWS. */
+      endpoint: z.url({ protocol: /^https?$/ }).optional(),
+      region: z.string().min(1).default('us-east-1'),
+    })
+    .optional(),
+  /** Deleted there when it arrived longer ago than this. */
+  age: duration({ min: '1m', max: '36500d' }).optional(),
+})
+
 const logSchema = z
   .strictObject({
     engine: z.enum(['embedded', 'nats']).default('embedded'),
@@ -55,6 +74,8 @@ const logSchema = z
      * at any start, and keeps those that it has; with nats the number is for good.
      */
     partitions: z.int().min(1).max(256).default(1),
+    /** Goes with engine embedded: files are copied there before retention removes them. */
+    tier: tierSchema.optional(),
     /** The log is kept in files of this size, which retention removes whole. */
     segment: size({ min: '64KiB', max: '4GiB' }).prefault('64MiB'),
     /** The oldest goes when the log is larger or older; without `age`, only by size. */
@@ -124,7 +145,13 @@ const collectorSchema = z
     const { fleet, http } = config
     const complain = (path: string[], message: string) =>
       context.addIssue({ code: 'custom', path, message })
-    const { engine, nats } = config.log
+    const { engine, nats, tier } = config.log
+    if (tier && (tier.folder === undefined) === (tier.s3 === undefined))
+      complain(['log', 'tier'], 'takes either folder or s3')
+    if (tier && engine !== 'embedded')
+      complain(['log', 'tier'], `goes with engine embedded, not with ${engine}`)
+    if (tier && config.log.retention.ages)
+      complain(['log', 'retention', 'ages'], 'does not go with a tier, where files go whole')
     if (engine === 'nats' && !nats)
       complain(['log', 'nats'], 'missing: engine nats needs { servers: [nats://…] }')
     if (engine !== 'embedded' && config.log.retention.ages)

@@ -1,13 +1,14 @@
-import { readFile } from 'node:fs/promises'
+import { mkdir, readFile } from 'node:fs/promises'
 import { UserError } from '../shared/failure.ts'
 import type { Logger } from '../shared/log.ts'
 import { systemClock, systemRandom } from '../shared/system.ts'
 import { type CollectorConfig, segmentBytes } from './config.ts'
 import type { VerifyReport } from './log/audit.ts'
 import { nodeDisk } from './log/embedded/disk.ts'
-import { EmbeddedLog } from './log/embedded/embedded.ts'
+import { EmbeddedLog, type EmbeddedOptions } from './log/embedded/embedded.ts'
 import { verifyLog } from './log/embedded/verify.ts'
 import { type LogEngine, LogFailure } from './log/engine.ts'
+import { FolderStore } from './log/tier/folder-store.ts'
 
 export interface OpenLog {
   log: LogEngine
@@ -32,11 +33,22 @@ export async function openLog(config: CollectorConfig, logger: Logger): Promise<
     }
     const disk = nodeDisk(config.data)
     const sizes = { segmentBytes: segmentBytes(config.log), groupBytes }
-    const log = await EmbeddedLog.open({ ...world, ...sizes, disk, partitions, retention })
+    const tier = await openTier(config)
+    const log = await EmbeddedLog.open({ ...world, ...sizes, disk, partitions, retention, tier })
     return { log, verify: (breathe) => verifyLog(disk, breathe) }
   } catch (cause) {
     throw explained(config, cause)
   }
+}
+
+async function openTier({ log: { tier } }: CollectorConfig): Promise<EmbeddedOptions['tier']> {
+  if (!tier) return undefined
+  if (tier.s3) {
+    const { S3Store } = await import('./log/tier/s3-store.ts')
+    return { store: await S3Store.open(tier.s3), ageMs: tier.age }
+  }
+  await mkdir(tier.folder!, { recursive: true })
+  return { store: new FolderStore(nodeDisk(tier.folder!)), ageMs: tier.age }
 }
 
 function defined<Key extends string>(

@@ -11,6 +11,10 @@ const packages: Record<string, string> = {
   'dpkg-deb': 'dpkg',
   nsenter: 'util-linux',
   ip: 'iproute2',
+  'swift-proxy-server': 'swift-proxy',
+  'swift-account-server': 'swift-account',
+  'swift-container-server': 'swift-container',
+  'swift-object-server': 'swift-object',
 }
 
 /**

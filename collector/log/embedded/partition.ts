@@ -4,6 +4,8 @@ import type { Clock, Disk, DiskFile, Random } from '../../../shared/ports.ts'
 import { type Lane, type Stream, streams } from '../../../shared/reading.ts'
 import { type AppendAnswer, type Entry, type Held, LogFailure, perStream } from '../engine.ts'
 import type { HeldMemory } from '../held.ts'
+import type { TierStore } from '../tier/store.ts'
+import { PartitionTier } from '../tier/tier.ts'
 import { Bell } from './bell.ts'
 import { type Segment, segmentPath } from './folder.ts'
 import { decodeHead, encodeHead, type Frame, makeMark, maxHeadLength } from './frame.ts'
@@ -34,9 +36,11 @@ export interface PartitionOptions {
   retention: {
     bytes: number | undefined
     ageMs: number | undefined
-    /** In place of `ageMs` for a stream. */
+    /** In place of `ageMs` for a stream; not with a tier. */
     agesMs?: Partial<Record<Stream, number>>
   }
+  /** Where sealed segments are copied to, before retention takes them from the disk. */
+  tier?: { store: TierStore; ageMs: number | undefined } | undefined
 }
 
 interface Waiting {
@@ -73,6 +77,7 @@ export class Partition implements PartitionView {
   readonly #closed = new AbortController()
   readonly #kept: Kept
   readonly #upkeep: Upkeep
+  readonly tier: PartitionTier | undefined
   #active: Active
   #state: 'open' | 'healing' | 'closed' = 'open'
   #queue: Waiting[] = []
@@ -83,7 +88,7 @@ export class Partition implements PartitionView {
 
   /** Returns a recovered partition or throws. @throws LogFailure LOG_NEWER */
   static async open(options: PartitionOptions): Promise<Partition> {
-    const { disk, directory, logger } = options
+    const { disk, directory, clock, logger } = options
     await makeFolder(disk, directory)
     const recovered = await recover(disk, directory)
     if (recovered.cutBytes > 0)
@@ -96,10 +101,18 @@ export class Partition implements PartitionView {
           previousLength: recovered.segments.at(-1)?.summary.end ?? 0,
           first: recovered.next,
         })
-    return new Partition(options, recovered, active)
+    const tier = options.tier && new PartitionTier(options.tier.store, clock, options.partition)
+    await tier?.load().catch((error) => logger.warn({ err: String(error) }, 'cannot read the tier'))
+    return new Partition(options, recovered, active, tier)
   }
 
-  private constructor(options: PartitionOptions, recovered: Recovered, active: Active) {
+  private constructor(
+    options: PartitionOptions,
+    recovered: Recovered,
+    active: Active,
+    tier: PartitionTier | undefined,
+  ) {
+    this.tier = tier
     this.disk = options.disk
     this.directory = options.directory
     this.partition = options.partition
@@ -107,7 +120,7 @@ export class Partition implements PartitionView {
     this.#memory = recovered.memory
     const { segments, memory, snapshots } = recovered
     this.#kept = { segments: recovered.active ? segments : [...segments, active.segment] }
-    this.#upkeep = new Upkeep(options, memory, snapshots, this.#kept)
+    this.#upkeep = new Upkeep(options, memory, snapshots, this.#kept, tier)
     this.#active = active
     this.#upkeep.catchUp()
     this.#scheduleUpkeep()
@@ -117,8 +130,12 @@ export class Partition implements PartitionView {
     return this.#state
   }
 
+  /** Those on the disk, behind those that only the tier still has. */
   get segments(): readonly Segment[] {
-    return this.#kept.segments
+    const { segments } = this.#kept
+    if (!this.tier) return segments
+    const oldest = segments[0]?.number ?? Number.POSITIVE_INFINITY
+    return [...this.tier.segments.filter(({ number }) => number < oldest), ...segments]
   }
 
   get #isClosed(): boolean {
@@ -244,7 +261,7 @@ export class Partition implements PartitionView {
       previousLength: summary.end,
       first: perStream((stream) => summary.streams[stream].next),
     })
-    this.#kept.segments = [...this.segments, this.#active.segment]
+    this.#kept.segments = [...this.#kept.segments, this.#active.segment]
     await sealed.file.close().catch(() => {})
     this.#upkeep.afterSealing(sealed.segment, sealed.index)
   }
@@ -288,7 +305,8 @@ export class Partition implements PartitionView {
     })
     await file.close().catch(() => {})
     this.#active = next
-    this.#kept.segments = [...this.segments.slice(0, isEmpty ? -1 : undefined), next.segment]
+    const { segments } = this.#kept
+    this.#kept.segments = [...segments.slice(0, isEmpty ? -1 : undefined), next.segment]
     if (!isEmpty) this.#upkeep.afterSealing(segment, index)
   }
 

@@ -1,5 +1,6 @@
 import type { Disk, DiskFile } from '../../../shared/ports.ts'
 import type { LogItem, ReadRequest } from '../engine.ts'
+import type { PartitionTier } from '../tier/tier.ts'
 import { isGone, readIndex, type Segment, scanIndex, segmentPath } from './folder.ts'
 import type { Frame } from './frame.ts'
 import type { Block, StreamSummary } from './index.ts'
@@ -10,6 +11,8 @@ export interface PartitionView {
   readonly disk: Disk
   readonly directory: string
   readonly partition: number
+  /** Has what the disk has no longer. */
+  readonly tier?: PartitionTier | undefined
   /** Oldest first, as of now. What a summary counts is whole on disk. */
   readonly segments: readonly Segment[]
   /** Goes up with every change of `segments` and of what they hold. */
@@ -175,7 +178,7 @@ async function openSegment(view: PartitionView, number: number): Promise<DiskFil
   try {
     return await view.disk.open(path, 'read')
   } catch (error) {
-    if (await isGone(view.disk, path)) return undefined
+    if (await isGone(view.disk, path)) return view.tier?.openSegment(number)
     throw error
   }
 }
@@ -204,7 +207,8 @@ async function stretchesOf(
 
 async function loadBlocks(view: PartitionView, segment: Segment): Promise<Block[] | undefined> {
   const { disk, directory } = view
-  const index = await readIndex(disk, directory, segment.number)
+  const index =
+    (await readIndex(disk, directory, segment.number)) ?? (await view.tier?.index(segment.number))
   if (index?.summary.end === segment.summary.end) return index.blocks
   const file = await openSegment(view, segment.number)
   if (!file) return undefined

@@ -1,6 +1,7 @@
 import { type Stream, streams } from '../../../shared/reading.ts'
 import { perStream } from '../engine.ts'
 import type { HeldMemory } from '../held.ts'
+import type { PartitionTier } from '../tier/tier.ts'
 import { readIndex, type Segment, segmentPath, withFile } from './folder.ts'
 import type { Frame } from './frame.ts'
 import { hashFile } from './hash.ts'
@@ -26,6 +27,7 @@ export class Upkeep {
   readonly #options: PartitionOptions
   readonly #memory: HeldMemory
   readonly #kept: Kept
+  readonly #tier: PartitionTier | undefined
   /** First segments that the durable snapshots do not cover, newest first. */
   #snapshots: readonly number[]
   /** Of segments that were sifted: the newest ledgers that they were kept for, by agent. */
@@ -37,7 +39,9 @@ export class Upkeep {
     memory: HeldMemory,
     snapshots: readonly number[],
     kept: Kept,
+    tier: PartitionTier | undefined,
   ) {
+    this.#tier = tier
     this.#options = options
     this.#memory = memory
     this.#snapshots = snapshots
@@ -119,6 +123,7 @@ export class Upkeep {
     // What both snapshots know may go: what is held is remembered without it.
     const covered = this.#snapshots.length < 2 ? 0 : Math.min(...this.#snapshots)
     const mayGo = () => this.#kept.segments.slice(0, -1).filter(({ number }) => number < covered)
+    if (this.#tier) return this.#retainWith(this.#tier, mayGo, nowMs)
     for (const segment of mayGo()) {
       const isTooMuch = this.#isTooLarge()
       const expired = expiredStreams(segment.summary.lastArrivedMs, nowMs, retention)
@@ -130,6 +135,22 @@ export class Upkeep {
       if (!this.#isTooLarge()) break
       await this.#remove(segment)
     }
+  }
+
+  /** With a tier segments go whole, and only once they are there. */
+  async #retainWith(tier: PartitionTier, mayGo: () => Segment[], nowMs: number): Promise<void> {
+    const { disk, directory, retention } = this.#options
+    await tier.load()
+    for (const segment of this.#kept.segments.slice(0, -1))
+      await tier.copy(disk, directory, segment)
+    for (const segment of mayGo()) {
+      const { ageMs = Number.POSITIVE_INFINITY } = retention
+      const isOld = segment.summary.lastArrivedMs < nowMs - ageMs
+      if (!tier.has(segment.number) || !(isOld || this.#isTooLarge())) break
+      await this.#remove(segment)
+    }
+    const tierAgeMs = this.#options.tier?.ageMs
+    if (tierAgeMs !== undefined) await tier.removeBefore(nowMs - tierAgeMs)
   }
 
   #isTooLarge(): boolean {

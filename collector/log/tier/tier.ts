@@ -1,0 +1,176 @@
+import { createHash } from 'node:crypto'
+import type { Clock, Disk, DiskFile } from '../../../shared/ports.ts'
+import { formatTime } from '../../../shared/time-text.ts'
+import { type Segment, segmentPath, withFile } from '../embedded/folder.ts'
+import { decodeIndex, indexName, type SegmentIndex } from '../embedded/index.ts'
+import { segmentName } from '../embedded/segment.ts'
+import { readWhole } from '../embedded/snapshot.ts'
+import { LogFailure } from '../engine.ts'
+import {
+  asSegment,
+  type Manifest,
+  readManifest,
+  type TierSegment,
+  writeManifest,
+} from './manifest.ts'
+import type { TierStore } from './store.ts'
+
+/** Fetched together: an object is read front to back, and each request costs a round trip. */
+const aheadBytes = 4 * 1024 * 1024
+
+/**
+ * Copies of a partition's sealed segments, which readers go on in where the disk has them no longer.
+ *
+ * ```
+ * partition=0/date=2026-01-31/000000000001.segment   by the day of its last arrival
+ * partition=0/date=2026-01-31/000000000001.index
+ * partition=0/manifest.json                          what is there, and what was deleted on purpose
+ * ```
+ */
+export class PartitionTier {
+  readonly #store: TierStore
+  readonly #clock: Clock
+  readonly #root: string
+  #manifest: Manifest = { segments: [], removed: [] }
+  #isLoaded = false
+  /** Oldest first; none before `load`. */
+  segments: readonly Segment[] = []
+
+  constructor(store: TierStore, clock: Clock, partition: number) {
+    this.#store = store
+    this.#clock = clock
+    this.#root = `partition=${partition}`
+  }
+
+  /** Learns what is there, unless it has. The log goes on without while the tier cannot be reached. */
+  async load(): Promise<void> {
+    if (this.#isLoaded) return
+    const bytes = await this.#store.get(`${this.#root}/manifest.json`)
+    if (bytes) this.#take(readManifest(bytes))
+    this.#isLoaded = true
+  }
+
+  has(number: number): boolean {
+    return this.#find(number) !== undefined
+  }
+
+  /** Copies a segment whose hash is known; it counts once the manifest names it. */
+  async copy(disk: Disk, directory: string, segment: Segment): Promise<void> {
+    const { number, mark, isSifted, summary } = segment
+    if (!summary.sha256 || this.has(number)) return
+    const day = formatTime(summary.lastArrivedMs).slice(0, 10)
+    const path = `${this.#root}/date=${day}/${segmentName(number)}`
+    const { end: length, sha256 } = summary
+    const index = await readWhole(disk, `${directory}/${indexName(number)}`)
+    const done = await withFile(disk, segmentPath(directory, number), async (file) => {
+      const read = (offset: number, count: number) => file.read(offset, count)
+      await this.#store.put(path, { length, sha256, read })
+      return true
+    })
+    if (!done) return
+    await this.#putBytes(indexPath(path), index)
+    const segments = [...this.#manifest.segments, { number, path, mark, isSifted, summary }]
+    segments.sort((a, b) => a.number - b.number)
+    await this.#save({ ...this.#manifest, segments })
+  }
+
+  /** Deletes what arrived before a time; the manifest says so first. */
+  async removeBefore(timeMs: number): Promise<void> {
+    const { segments, removed } = this.#manifest
+    const gone = segments.filter(({ summary }) => summary.lastArrivedMs < timeMs)
+    if (gone.length === 0) return
+    const at = formatTime(this.#clock.wallMs())
+    const [first, last] = [gone[0]!.number, gone.at(-1)!.number]
+    await this.#save({
+      segments: segments.filter((segment) => !gone.includes(segment)),
+      removed: [...removed, { first, last, at, reason: `older than ${formatTime(timeMs)}` }],
+    })
+    for (const { path } of gone) {
+      await this.#store.remove(indexPath(path))
+      await this.#store.remove(path)
+    }
+  }
+
+  /** @returns undefined when it has none of that number */
+  openSegment(number: number): DiskFile | undefined {
+    const found = this.#find(number)
+    return found && new TierFile(this.#store, found.path, found.summary.end)
+  }
+
+  async index(number: number): Promise<SegmentIndex | undefined> {
+    const found = this.#find(number)
+    const bytes = found && (await this.#store.get(indexPath(found.path)))
+    return bytes && decodeIndex(bytes)
+  }
+
+  #find(number: number): TierSegment | undefined {
+    return this.#manifest.segments.find((segment) => segment.number === number)
+  }
+
+  async #save(manifest: Manifest): Promise<void> {
+    await this.#putBytes(`${this.#root}/manifest.json`, writeManifest(manifest))
+    this.#take(manifest)
+  }
+
+  #take(manifest: Manifest): void {
+    this.#manifest = manifest
+    this.segments = manifest.segments.map(asSegment)
+  }
+
+  #putBytes(path: string, bytes: Uint8Array): Promise<void> {
+    return this.#store.put(path, {
+      length: bytes.length,
+      sha256: new Uint8Array(createHash('sha256').update(bytes).digest()),
+      read: async (offset, length) => bytes.subarray(offset, offset + length),
+    })
+  }
+}
+
+function indexPath(path: string): string {
+  return path.replace(/\.segment$/, '.index')
+}
+
+/** An object, to be read as a file. */
+class TierFile implements DiskFile {
+  readonly #store: TierStore
+  readonly #path: string
+  readonly #length: number
+  #start = 0
+  #bytes: Uint8Array = new Uint8Array(0)
+
+  constructor(store: TierStore, path: string, length: number) {
+    this.#store = store
+    this.#path = path
+    this.#length = length
+  }
+
+  async size(): Promise<number> {
+    return this.#length
+  }
+
+  async read(offset: number, length: number): Promise<Uint8Array> {
+    const wanted = Math.max(0, Math.min(length, this.#length - offset))
+    const at = offset - this.#start
+    if (at >= 0 && at + wanted <= this.#bytes.length) return this.#bytes.subarray(at, at + wanted)
+    const count = Math.min(Math.max(wanted, aheadBytes), this.#length - offset)
+    const bytes = await this.#store.range(this.#path, offset, count)
+    if (!bytes) throw new LogFailure('LOG_DISK', `${this.#path} is gone from the tier`)
+    this.#start = offset
+    this.#bytes = bytes
+    return bytes.subarray(0, wanted)
+  }
+
+  write(): Promise<void> {
+    return Promise.reject(new TypeError('objects are written once'))
+  }
+
+  sync(): Promise<void> {
+    return this.write()
+  }
+
+  truncate(): Promise<void> {
+    return this.write()
+  }
+
+  async close(): Promise<void> {}
+}
