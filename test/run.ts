@@ -4,7 +4,7 @@ import { spawnSync } from 'node:child_process'
 import { globSync } from 'node:fs'
 
 const suites: Record<string, { folders: string[]; options?: string[] }> = {
-  unit: { folders: ['agent', 'collector', 'shared', 'firmware-sim'] },
+  unit: { folders: ['agent', 'collector', 'shared', 'firmware-sim', 'world'] },
   // Every log engine, with the real servers: they fill both cores, so one file after the other.
   contract: { folders: ['contract'], options: ['--test-concurrency=1'] },
   // One after the other: they measure time, and several of them fill both cores.
