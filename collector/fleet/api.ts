@@ -134,8 +134,7 @@ export class FleetApi {
     const by = caller.who ? commonNameOf(caller.who) : 'anybody'
     for (const [pattern, route] of this.#routes) {
       const match = pattern.exec(path)
-      if (match)
-        return route({ request, response, url, by }, ...match.slice(1).map(decodeURIComponent))
+      if (match) return route({ request, response, url, by }, ...match.slice(1).map(decodePart))
     }
     return json(404, { code: 'path', message: `nothing at ${url.pathname}` })
   }
@@ -361,6 +360,15 @@ async function body<Schema extends z.ZodType>(
   if (!error) return data
   const [issue] = error.issues
   throw new FleetProblem(400, 'body', `${issue?.path.join('.')}: ${issue?.message}`)
+}
+
+/** A part of an address; one that is none names nothing. */
+function decodePart(text: string): string {
+  try {
+    return decodeURIComponent(text)
+  } catch {
+    return ''
+  }
 }
 
 function from({ socket }: IncomingMessage): string {

@@ -3,6 +3,7 @@ import { generateKeyPairSync } from 'node:crypto'
 import { once } from 'node:events'
 import { test } from 'node:test'
 import type { MqttClient } from 'mqtt'
+import { Agent, request } from 'undici'
 import { ApiRefused } from '../../collector/fleet-command/client.ts'
 import { type Document, open, sign, type Target } from '../../shared/fleet/envelope.ts'
 import type { Reported } from '../../shared/fleet/reports.ts'
@@ -237,4 +238,48 @@ test('a command reaches its agent and its result the manager; to one that is awa
   }
   await client.publishAsync('headgate/v1/gw-1/result/c1', JSON.stringify(result), { qos: 1 })
   assert.equal((await fleet.client.result('gw-1', 'c1'))?.state, 'done')
+})
+
+test('what makes no sense is answered, and changes nothing', async (t) => {
+  const { fleet } = await group(t, 1)
+  const { ca, cert, key } = fleet.files
+  const dispatcher = new Agent({ connect: { ca, cert, key } })
+  t.after(() => dispatcher.destroy())
+  const before = await fleet.journal()
+  const ask = async (method: 'GET' | 'POST' | 'PUT', path: string, body?: string) => {
+    const answer = await request(`${fleet.url}/v1/fleet/${path}`, {
+      method,
+      dispatcher,
+      ...(body !== undefined && { body }),
+    })
+    await answer.body.dump()
+    return answer.statusCode
+  }
+  const deep = `${'['.repeat(50_000)}${']'.repeat(50_000)}`
+  const cases: [number, 'GET' | 'POST' | 'PUT', string, string?][] = [
+    [404, 'GET', 'agents/%'],
+    [404, 'GET', 'agents/__proto__'],
+    [404, 'GET', 'agents/gw-9'],
+    [404, 'GET', 'versions/9'],
+    [404, 'GET', 'rollouts/9'],
+    [404, 'GET', 'elsewhere'],
+    [400, 'POST', 'desired', '{"envelope":"AAAA"}'],
+    [400, 'POST', 'desired', '{"envelope":1}'],
+    [400, 'POST', 'desired', 'no json'],
+    [400, 'POST', 'desired', deep],
+    [400, 'POST', 'desired', ''],
+    [400, 'POST', 'invitations', '{"invitations":[{"agent":"a/b","hash":"x"}],"ttlMs":1000}'],
+    [400, 'PUT', 'agents/gw-1/labels', '{"labels":{"__proto__x y":"1"}}'],
+    [413, 'POST', 'desired', 'x'.repeat(9 * 2 ** 20)],
+    [413, 'POST', 'enrol', 'x'.repeat(20_000)],
+    [400, 'POST', 'enrol', '{"token":"AA","request":"no request"}'],
+  ]
+  for (const [status, method, path, body] of cases)
+    assert.equal(await ask(method, path, body), status, `${method} ${path} ${body?.slice(0, 40)}`)
+  const facts = (await fleet.journal()).slice(before.length).trim().split('\n')
+  assert.deepEqual(
+    facts.map((line) => JSON.parse(line).fact.act),
+    ['refuse'],
+    'only the refused enrolment is written down',
+  )
 })
