@@ -65,13 +65,17 @@ export class Machine {
     const tasks = `/proc/${container.pid}/task/${container.pid}`
     this.#init = await poll(async () => {
       if (container.exitCode !== null) throw new Error(`the container does not start: ${said}`)
-      const children = readFileSync(`${tasks}/children`, 'utf8').trim()
-      return children === '' ? undefined : Number(children.split(' ')[0])
+      const children = readFileSync(`${tasks}/children`, 'utf8').trim().split(' ').map(Number)
+      return children.find(isFirst)
     }, 'the container has a first process')
-    await poll(async () => {
-      const { stdout } = await this.run('systemctl', 'is-system-running')
-      return /running|degraded/.test(stdout)
-    }, 'the container has booted')
+    await poll(
+      async () => {
+        const { stdout } = await this.run('systemctl', 'is-system-running')
+        return /running|degraded/.test(stdout)
+      },
+      'the container has booted',
+      120_000,
+    )
   }
 
   /** Runs a program in it to its end. */
@@ -121,5 +125,14 @@ export class Machine {
     if (this.#init) process.kill(this.#init, 'SIGKILL')
     else container.kill('SIGKILL')
     await gone
+  }
+}
+
+/** Whether a process is number 1 to itself. Before it there is, for a moment, one that sets up the mounts. */
+function isFirst(pid: number): boolean {
+  try {
+    return /^NSpid:\t\d+\t1$/m.test(readFileSync(`/proc/${pid}/status`, 'utf8'))
+  } catch {
+    return false // It has ended meanwhile.
   }
 }
