@@ -180,6 +180,14 @@ test('an anomaly that goes on is one alarm, and over when it has been quiet', ()
   assert.ok(events[1]![0] >= 5020 && events[1]![0] < 5100)
 })
 
+test('times before 1970 are times', () => {
+  const { times, values } = cycle(20, (value, row) => (row === 4000 ? value + 30 : value))
+  const scores = scoresOf({ times, values })
+  const days = 20_454 * 2 * day
+  const shifted = scoresOf({ times: times.map((timeMs) => timeMs - days), values })
+  assert.deepEqual(shifted, scores)
+})
+
 test('the budget bounds the alarms of a day', () => {
   const gate = new AlarmGate({ threshold: 0.5, alarmsPerDay: 3 }, { ...gateTuning, fatigue: 0 })
   const perDay = Array.from({ length: 20 }, () => 0)

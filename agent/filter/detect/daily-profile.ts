@@ -48,7 +48,9 @@ export class DailyProfile {
   take({ value, timeMs }: Scored): void {
     this.residual = 0
     const { slots } = this.#tuning
-    const slot = Math.floor((timeMs * slots) / dayMs) % slots
+    // Not a remainder: that would be negative before 1970.
+    const inDayMs = timeMs - Math.floor(timeMs / dayMs) * dayMs
+    const slot = Math.floor((inDayMs * slots) / dayMs)
     if (slot !== this.#slot) this.#enter(slot)
     this.#sum += value
     this.#count++
