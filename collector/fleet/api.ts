@@ -1,4 +1,5 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
+import { pipeline } from 'node:stream/promises'
 import { TLSSocket } from 'node:tls'
 import { z } from 'zod'
 import { isLabelName, type Labels } from '../../shared/fleet/groups.ts'
@@ -161,7 +162,7 @@ export class FleetApi {
     ],
     [/^POST rollouts\/([^/]+)\/(halt|resume)$/, (call, id, what) => this.#steer(call, id!, what!)],
     [/^GET events$/, async (call) => this.#watch(call)],
-    [/^GET audit$/, () => this.#audit()],
+    [/^GET audit$/, (call) => this.#audit(call)],
     [/^GET crl$/, () => this.#revocationList()],
   ]
 
@@ -322,13 +323,11 @@ export class FleetApi {
     })
   }
 
-  async #audit(): Promise<HttpAnswer> {
-    const { journal } = this.#fleet
-    return {
-      status: 200,
-      headers: { 'content-type': 'application/x-ndjson; charset=utf-8' },
-      body: new TextEncoder().encode(await journal.text()),
-    }
+  async #audit({ response }: Call): Promise<undefined> {
+    const lines = await this.#fleet.journal.lines()
+    response.writeHead(200, { 'content-type': 'application/x-ndjson; charset=utf-8' })
+    // Whoever goes away in the middle has what they have.
+    await pipeline(lines, response).catch(() => response.destroy())
   }
 
   async #revocationList(): Promise<HttpAnswer> {

@@ -1,6 +1,8 @@
 import { createHash } from 'node:crypto'
-import { type FileHandle, open, readFile } from 'node:fs/promises'
+import { createReadStream } from 'node:fs'
+import { type FileHandle, open } from 'node:fs/promises'
 import { dirname } from 'node:path'
+import { Readable } from 'node:stream'
 
 /** What happened, as the journal's reader gets it. */
 export interface Entry<Fact> {
@@ -31,6 +33,7 @@ export interface ChainBreak {
  */
 export class Journal<Fact> implements AsyncDisposable {
   readonly #file: FileHandle
+  readonly #path: string
   readonly #nowMs: () => number
   #n: number
   #head: string
@@ -49,33 +52,36 @@ export class Journal<Fact> implements AsyncDisposable {
     nowMs: () => number,
     replay: (entry: Entry<Fact>) => void,
   ): Promise<Journal<Fact>> {
-    const text = await readFile(path, 'utf8').catch((error: NodeJS.ErrnoException) => {
-      if (error.code === 'ENOENT') return ''
-      throw error
-    })
-    const whole = text.slice(0, text.lastIndexOf('\n') + 1)
-    const check = new ChainCheck<Fact>()
-    for (const line of whole.split('\n').slice(0, -1)) {
-      const read = check.next(line)
-      if ('message' in read) throw new JournalBroken(path, read)
-      replay(read)
-    }
     const file = await open(path, 'a+', 0o600)
-    const offset = Buffer.byteLength(whole)
-    await file.truncate(offset)
-    await file.sync()
-    await syncFolder(dirname(path))
-    return new Journal(file, nowMs, check.n, check.head, offset)
+    try {
+      const check = new ChainCheck<Fact>()
+      const { size } = await file.stat()
+      let offset = 0
+      for await (const line of wholeLines(readFrom(path, size))) {
+        const read = check.next(line)
+        if ('message' in read) throw new JournalBroken(path, read)
+        replay(read)
+        offset += Buffer.byteLength(line) + 1
+      }
+      await file.truncate(offset)
+      await file.sync()
+      await syncFolder(dirname(path))
+      return new Journal(file, path, nowMs, check, offset)
+    } catch (error) {
+      await file.close()
+      throw error
+    }
   }
 
   private constructor(
     file: FileHandle,
+    path: string,
     nowMs: () => number,
-    n: number,
-    head: string,
+    { n, head }: ChainCheck<Fact>,
     offset: number,
   ) {
     this.#file = file
+    this.#path = path
     this.#nowMs = nowMs
     this.#n = n
     this.#head = head
@@ -130,12 +136,10 @@ export class Journal<Fact> implements AsyncDisposable {
     this.#writing = undefined
   }
 
-  /** The lines as they stand on the disk. */
-  async text(): Promise<string> {
+  /** The lines as they stand on the disk by now. */
+  async lines(): Promise<Readable> {
     await this.#writing
-    const bytes = Buffer.alloc(this.#offset)
-    const { bytesRead } = await this.#file.read(bytes, 0, bytes.length, 0)
-    return bytes.toString('utf8', 0, bytesRead)
+    return readFrom(this.#path, this.#offset)
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -177,6 +181,21 @@ export class JournalBroken extends Error {
 
 function hashLine(text: string): string {
   return createHash('sha256').update(text).digest('hex')
+}
+
+/** Lines that end, by \n alone: what agents say may hold what others take for a line's end. */
+async function* wholeLines(stream: Readable): AsyncIterable<string> {
+  let rest = ''
+  for await (const chunk of stream.setEncoding('utf8')) {
+    const lines = (rest + chunk).split('\n')
+    rest = lines.pop()!
+    yield* lines
+  }
+}
+
+/** The first `bytes` of a file. */
+function readFrom(path: string, bytes: number): Readable {
+  return bytes === 0 ? Readable.from([]) : createReadStream(path, { end: bytes - 1 })
 }
 
 async function syncFolder(folder: string): Promise<void> {

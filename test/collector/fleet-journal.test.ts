@@ -51,6 +51,21 @@ test('a last line that was cut by a power cut is taken off, for nobody was told 
   assert.deepEqual(await readFile(path), whole)
 })
 
+test('nothing that an agent says ends a line', async (t) => {
+  const path = join(await temporaryDirectory(t), 'audit.jsonl')
+  const what = 'a\u2028b\u2029c\rd\ne\u0085f\ud800 🚰'.repeat(20_000)
+  {
+    await using journal = await Journal.open<Fact>(
+      path,
+      () => 0,
+      () => {},
+    )
+    await journal.append('gw-001', { what }).durable
+    await journal.append('gw-001', { what: 'last' }).durable
+  }
+  assert.deepEqual(await reopened(path), [what, 'last'])
+})
+
 for (const [what, change] of [
   ['changed', (lines: string[]) => lines.with(2, lines[2]!.replace('alice', 'bobby'))],
   ['taken out', (lines: string[]) => lines.toSpliced(2, 1)],
