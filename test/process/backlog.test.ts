@@ -26,7 +26,7 @@ test(`two million readings wait: the agent starts and drains them within ${maxMb
     broker: `mqtt://127.0.0.1:${await freePort()}`,
     collector: cloud.url,
   })
-  await fill(join(gateway.data, 'outbox'))
+  await fill(join(gateway.data, 'outbox'), { bulk, urgent })
 
   const launchedMs = performance.now()
   const agent = gateway.launch()
@@ -35,7 +35,7 @@ test(`two million readings wait: the agent starts and drains them within ${maxMb
   const openedMs = performance.now()
   const { ledger } = await gateway.until(({ ledger }) => ledger.buffered === 0, 'all of it is sent')
   const drainedMs = performance.now()
-  const peakMb = memory.peakMb()
+  const { peakMb } = memory.end()
   const perSecond = (bulk + urgent) / ((drainedMs - openedMs) / 1000)
   t.diagnostic(
     `RssAnon ${peakMb.toFixed(0)} MB at most; opened in ${Math.round(openedMs - launchedMs)} ms, ` +
@@ -54,11 +54,68 @@ test(`two million readings wait: the agent starts and drains them within ${maxMb
   assert.ok(bulkBefore < urgent / 2, 'urgent has more of them')
 })
 
+test('what was thinned arrives with the bound that it names, and the log tells what is gone', async (t) => {
+  const directory = await temporaryDirectory(t)
+  const cloud = await Cloud.make(t, { directory: join(directory, 'cloud') })
+  await cloud.start()
+  const gateway = await Gateway.make(t, {
+    directory: join(directory, 'gateway'),
+    broker: `mqtt://127.0.0.1:${await freePort()}`,
+    collector: cloud.url,
+  })
+  const count = 200_000
+  await fill(join(gateway.data, 'outbox'), { bulk: count, urgent: 0, maxBytes: 256 * 1024 })
+  await gateway.start()
+  const { ledger } = await gateway.until(({ ledger }) => ledger.buffered === 0, 'all of it is sent')
+  assert.ok(ledger.evicted > 0)
+  assert.equal(ledger.forwarded + ledger.evicted, count)
+
+  assert.equal((await cloud.readings()).length, ledger.forwarded) // `log verify` agrees, too.
+  const lines = async (...more: string[]) => {
+    const { stdout } = await Headgate.run(t, [
+      'log',
+      'cat',
+      '--data',
+      cloud.data,
+      '--json',
+      ...more,
+    ])
+    return stdout
+      .trimEnd()
+      .split('\n')
+      .map((line) => JSON.parse(line))
+  }
+  const gaps = await lines('--stream', 'gaps')
+  assert.equal(
+    gaps.reduce((sum, gap) => sum + gap.count, 0),
+    ledger.evicted,
+  )
+  const thinned = gaps.filter(({ reason }) => reason === 'thinned')
+  assert.ok(thinned.length > 0)
+  for (const { first, last, count, from, to, series } of thinned) {
+    assert.ok(last - first + 1 > count && from < to)
+    assert.equal(
+      series.reduce((sum: number, row: { count: number }) => sum + row.count, 0),
+      count,
+    )
+  }
+  const [reading] = await lines('--from', '0', '--to', '1')
+  assert.equal(reading.between, 'linear')
+  assert.ok(reading.epsilon > 0)
+})
+
+interface Fill {
+  bulk: number
+  urgent: number
+  maxBytes?: number
+}
+
 /** As an outage leaves it: bulk, and behind it, what is urgent. */
-async function fill(directory: string): Promise<void> {
+async function fill(directory: string, { bulk, urgent, maxBytes = 2 ** 30 }: Fill): Promise<void> {
   const store = await openLevel(directory)
   await using outbox = await openOutbox(directory, {
     clock: systemClock,
+    config: { maxBytes },
     // This is not what is tested, and would take a minute on a slow disk.
     store: { ...store, write: (changes) => store.write(changes, { sync: false }) },
   })
