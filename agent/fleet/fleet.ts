@@ -262,6 +262,7 @@ export class Fleet {
       log,
       marks: { session: undefined },
       renews: true,
+      section: 'fleet',
       will: {
         topic: this.#topics.status,
         payload: encode({ agent, online: false }),

@@ -27,6 +27,8 @@ export interface SourceOptions {
   /** Remember the session at the broker. */
   marks: { readonly session: Session | undefined }
   will?: Will
+  /** Section of the configuration that it is told to look at; `source` by default. */
+  section?: string
   /** Subscribes at each connection, as if for the first time, to be given what is retained again. */
   renews?: boolean
   /** Connections of a source that this one takes the place of: numbers go on, for the marks. */
@@ -330,12 +332,13 @@ export class Source implements AsyncIterable<MessageGroup>, AsyncDisposable {
     this.#publisher.disconnected()
     this.#connectedSinceMs = undefined
     if (link.session && link.pending.length > 0) this.#leftovers.push(link)
-    this.#lastError = { code: failure.code, message: failure.message, atMs: clock.wallMs() }
+    const message = this.#told(failure.message)
+    this.#lastError = { code: failure.code, message, atMs: clock.wallMs() }
     const delayMs = this.#backoff.nextDelayMs(link.connectedMs)
-    if (this.#changed('connection', failure.message))
+    if (this.#changed('connection', message))
       log.warn(
         { code: failure.code, broker: config.url, retryInMs: Math.round(delayMs) },
-        `${failure.message}; trying again`,
+        `${message}; trying again`,
       )
     this.#options.onEvent?.({ type: 'disconnected', failure })
     if (this.#closing) return
@@ -351,7 +354,13 @@ export class Source implements AsyncIterable<MessageGroup>, AsyncDisposable {
   }
 
   #warn(topic: string, message: string): void {
-    if (this.#changed(topic, message)) this.#options.log.warn(message)
+    if (this.#changed(topic, message)) this.#options.log.warn(this.#told(message))
+  }
+
+  /** A message that names settings, with the section in which they are. */
+  #told(message: string): string {
+    const { section } = this.#options
+    return section === undefined ? message : message.replaceAll('source.', `${section}.`)
   }
 
   /** Whether there is something new to say, or it was last said long ago. */

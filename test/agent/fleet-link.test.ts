@@ -44,6 +44,7 @@ test('a bad push takes itself back while the fleet broker is gone, and tells whe
   await watcher.push(1, bad)
   await watcher.until(1, 'probation')
   await fleetBroker.kill()
+  await until(() => /check fleet\.url/.test(fleet.status.trouble ?? ''), 'it says where to look')
   await until(() => fleet.config.uplink.url === 'http://collector.test', 'it goes back', 20_000)
   await fleetBroker.up()
   const { problems } = await watcher.until(0, 'reverted')
