@@ -109,13 +109,22 @@ function packageFolder(file: string): string | undefined {
   return /^(?:.*\/)?node_modules\/(?:@[^/]+\/)?[^/]+/.exec(file)?.[0]
 }
 
+/** Packages that leave the licence out which their repository publishes with the others. */
+const licencedAs: Readonly<Record<string, string>> = {
+  '@aws-sdk/credential-provider-http': '@aws-sdk/core',
+  '@aws-sdk/credential-provider-login': '@aws-sdk/core',
+  '@aws-sdk/nested-clients': '@aws-sdk/core',
+}
+
 /**
  * Texts under which a component may be passed on.
  *
  * @throws Error when it brings none: then it must not be packed unseen
  */
-export function licenceTexts({ name, folder }: Component): string[] {
-  if (folder === undefined) return []
+export function licenceTexts(component: Component): string[] {
+  const { name } = component
+  if (component.folder === undefined) return []
+  const folder = licencedAs[name] ? join(root, 'node_modules', licencedAs[name]) : component.folder
   const files = existsSync(folder)
     ? readdirSync(folder).filter((file) => /^(licen[cs]e|copying|notice)/i.test(file))
     : []
