@@ -109,6 +109,7 @@ async function speed({ readings }: Source, rounds: number, short: boolean): Prom
     ...(short ? [] : [perSecond('merge', rates.merge)]),
     figure('wire.encodeCpuRatio', ratios(rates.packJson, rates.pack), 'ratio'),
     figure('wire.decodeCpuRatio', ratios(rates.unpackJson, rates.unpack), 'ratio'),
+    figure('wire.inspectCpuRatio', ratios(rates.unpackJson, rates.inspect), 'ratio'),
   ]
 }
 
