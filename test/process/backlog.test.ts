@@ -46,7 +46,7 @@ test(`two million readings wait: the agent starts and drains them within ${maxMb
   assert.ok(perSecond > 100_000, `${perSecond} readings/s`)
 
   const head = await devicesOf(t, cloud, 200_000)
-  const lastUrgent = head.findLastIndex((device) => device === 'alarm')
+  const lastUrgent = head.lastIndexOf('alarm')
   const bulkBefore = head.slice(0, lastUrgent).filter((device) => device !== 'alarm').length
   t.diagnostic(`${bulkBefore} of bulk came before the last of ${urgent} urgent`)
   assert.equal(head.filter((device) => device === 'alarm').length, urgent)

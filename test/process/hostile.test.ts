@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { readFile } from 'node:fs/promises'
 import { createServer, type Socket } from 'node:net'
 import { test } from 'node:test'
+import { setTimeout as pause } from 'node:timers/promises'
 import { gzipSync, zstdCompressSync } from 'node:zlib'
 import type { Item, LaneRecord } from '../../shared/batch.ts'
 import { chainStart } from '../../shared/chain.ts'
@@ -230,9 +231,23 @@ const hostileMqtt: Record<string, Buffer> = {
   'an answer to nothing': Buffer.concat([connack, hex('90 03 0001 01')]),
   'two CONNACKs': Buffer.concat([connack, connack]),
   'a SUBSCRIBE': Buffer.concat([connack, hex('82 06 0001 0001 61 01')]),
+  'a topic of 65,535 levels': Buffer.concat([
+    connack,
+    hex('30 818004 ffff'),
+    Buffer.alloc(65_535, 0x2f),
+  ]),
+  'a thousand messages that nobody asked for': Buffer.concat([
+    connack,
+    ...Array.from({ length: 1_000 }, (_, i) => {
+      const topic = `none/${i}`
+      const head = Buffer.from([0x30, topic.length + 2, 0, topic.length])
+      return Buffer.concat([head, Buffer.from(topic)])
+    }),
+  ]),
+  'a packet in single bytes': Buffer.concat([connack, hex('30 03 0001 61'.repeat(2_000))]),
 }
 
-test('no bytes that a broker may send end the agent', async (t) => {
+test('no bytes that a broker may send end the agent, or make it work for long', async (t) => {
   const port = await freePort()
   const directory = await temporaryDirectory(t)
   const gateway = await Gateway.make(t, {
@@ -241,7 +256,8 @@ test('no bytes that a broker may send end the agent', async (t) => {
     collector: 'http://127.0.0.1:9',
     source: { retry: { base: '10ms', max: '10ms' } },
   })
-  const hostile = Object.entries(hostileMqtt)
+  const hostile = Array.from({ length: tries }, () => Object.entries(hostileMqtt)).flat()
+  const costs = new Map<string, number>()
   const { promise: through, resolve } = Promise.withResolvers<void>()
   const sockets = new Set<Socket>()
   let next = 0
@@ -250,9 +266,15 @@ test('no bytes that a broker may send end the agent', async (t) => {
     socket.on('error', () => {})
     const attack = hostile[next++]
     if (!attack) return resolve()
-    socket.once('data', () => socket.write(attack[1]))
-    // One that waits for more is not hurt either.
-    setTimeout(() => socket.destroy(), 200)
+    socket.once('data', async () => {
+      const { pid } = gateway.process
+      const before = await cpuMs(pid)
+      socket.write(attack[1])
+      await pause(100) // One that waits for more is not hurt either.
+      const ms = (await cpuMs(pid)) - before
+      costs.set(attack[0], Math.min(ms, costs.get(attack[0]) ?? ms))
+      socket.destroy()
+    })
   })
   await new Promise<void>((listening) => server.listen(port, '127.0.0.1', listening))
   cleanUp(t, () => {
@@ -262,6 +284,9 @@ test('no bytes that a broker may send end the agent', async (t) => {
   const agent = await gateway.start()
   await Promise.race([through, agent.ended()])
   assert.ok(agent.isRunning, agent.stderr)
+  const [worst] = [...costs].sort(([, a], [, b]) => b - a)
+  t.diagnostic(`the worst is ${worst![0]}: ${worst![1].toFixed(1)} ms`)
+  for (const [name, ms] of costs) assert.ok(ms < limitMs, `${name}: ${ms} ms`)
   const { source } = (await gateway.status())!
   assert.equal(source.unackedMessages, 0)
   assert.equal((await agent.stop()).code, 0)
