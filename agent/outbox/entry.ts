@@ -69,18 +69,27 @@ function checksum(key: Uint8Array, bytes: Uint8Array): number {
 
 /** Seals a small value of the outbox's own (totals, an incarnation): JSON behind a CRC-32C. */
 export function seal(key: Uint8Array, content: unknown): Uint8Array {
-  const text = new TextEncoder().encode(JSON.stringify(content))
-  const bytes = new Uint8Array(4 + text.length)
-  bytes.set(text, 4)
-  new DataView(bytes.buffer).setUint32(0, crc32c.buf(text, crc32c.buf(key)) >>> 0)
+  return sealBytes(key, new TextEncoder().encode(JSON.stringify(content)))
+}
+
+/** Puts a CRC-32C over key and content in front: LevelDB hands damaged values out without a word. */
+export function sealBytes(key: Uint8Array, content: Uint8Array): Uint8Array {
+  const bytes = new Uint8Array(4 + content.length)
+  bytes.set(content, 4)
+  new DataView(bytes.buffer).setUint32(0, crc32c.buf(content, crc32c.buf(key)) >>> 0)
   return bytes
 }
 
 /** Undefined when the checksum does not hold. */
 export function unseal<Content>(key: Uint8Array, bytes: Uint8Array): Content | undefined {
+  const text = unsealBytes(key, bytes)
+  return text && (JSON.parse(new TextDecoder().decode(text)) as Content)
+}
+
+/** Undefined when the checksum does not hold. */
+export function unsealBytes(key: Uint8Array, bytes: Uint8Array): Uint8Array | undefined {
   if (bytes.length < 4) return undefined
-  const text = bytes.subarray(4)
+  const content = bytes.subarray(4)
   const stored = new DataView(bytes.buffer, bytes.byteOffset, 4).getUint32(0)
-  if (stored !== crc32c.buf(text, crc32c.buf(key)) >>> 0) return undefined
-  return JSON.parse(new TextDecoder().decode(text)) as Content
+  return stored === crc32c.buf(content, crc32c.buf(key)) >>> 0 ? content : undefined
 }

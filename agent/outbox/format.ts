@@ -1,7 +1,7 @@
 import { UserError } from '../../shared/failure.ts'
-import type { Store } from '../../shared/ports.ts'
-import { seal, unseal } from './entry.ts'
-import { isOurs, metaKey, wholeRange } from './key.ts'
+import type { Store, StoreChange } from '../../shared/ports.ts'
+import { seal, sealBytes, unseal, unsealBytes } from './entry.ts'
+import { isOurs, metaKey, stateRange, wholeRange } from './key.ts'
 
 /** What a store says of itself. */
 export interface Meta {
@@ -10,7 +10,7 @@ export interface Meta {
 }
 
 /** The format that this version writes. */
-export const storeFormat = 1
+export const storeFormat = 2
 
 /**
  * Rewrites a store of one format as the next. A crash may end it between any two writes, and then it begins
@@ -20,7 +20,17 @@ export const storeFormat = 1
 export type Migration = (store: Store) => Promise<void>
 
 /** By the format that they start from. */
-const migrations: Readonly<Record<number, Migration>> = {}
+const migrations: Readonly<Record<number, Migration>> = { 1: sealState }
+
+/** From 2 on the stages' state has a checksum, too. */
+async function sealState(store: Store): Promise<void> {
+  for (const space of ['source', 'decode', 'filter'] as const) {
+    const changes: StoreChange[] = []
+    for await (const { key, value } of store.read(stateRange(space)))
+      if (!unsealBytes(key, value)) changes.push({ key: key.slice(), value: sealBytes(key, value) })
+    if (changes.length > 0) await store.write(changes, { sync: true })
+  }
+}
 
 /**
  * @returns undefined for a new store, or one whose own record is damaged

@@ -21,7 +21,7 @@ import { type AdmittedReading, type Lane, lanes, SeriesTable } from '../../share
 import { type Admission, type Judgement, passingFilter } from '../filter/filter.ts'
 import type { StateChange, StateReader, StateSpace } from '../state.ts'
 import { codedStore } from './coded-store.ts'
-import { decodeEntry, type Entry, encodeEntry, seal } from './entry.ts'
+import { decodeEntry, type Entry, encodeEntry, seal, sealBytes, unsealBytes } from './entry.ts'
 import { OutboxFailure, type OutboxFailureCode } from './failure.ts'
 import { migrate, readMeta, refuseForeign, storeFormat } from './format.ts'
 import {
@@ -748,8 +748,10 @@ export class Outbox implements StateReader, AsyncDisposable {
   }
 
   async *read(space: StateSpace): AsyncIterable<{ key: string; value: Uint8Array }> {
-    for await (const { key, value } of this.#store.read(stateRange(space)))
-      yield { key: parseStateKey(key), value }
+    for await (const { key, value } of this.#store.read(stateRange(space))) {
+      const state = unsealBytes(key, value)
+      if (state) yield { key: parseStateKey(key), value: state }
+    }
   }
 
   /** Finishes writes in flight; safe to call twice. */
@@ -1147,8 +1149,10 @@ function fill(draft: Draft, totals: Totals, group: CommitGroup): void {
   if (records.length > 0) draft.append('urgent', { kind: 'records', records: [...records] }, true)
   if (rejects.length > 0)
     draft.append('quarantine', { kind: 'records', records: rejects.map(quarantineRecord) }, true)
-  for (const { space, key, value } of state)
-    draft.changes.push({ key: stateKey(space, key), value })
+  for (const { space, key: name, value } of state) {
+    const key = stateKey(space, name)
+    draft.changes.push({ key, value: value && sealBytes(key, value) })
+  }
   const { ledger } = totals
   ledger.received += counts.received
   ledger.suppressed += counts.suppressed

@@ -64,19 +64,19 @@ test('a migration that a crash ends begins again, and counts only once it is who
   const taken: string[] = []
   let crashes = 1
   const steps: Record<number, Migration> = {
-    1: async () => {
-      taken.push('1 to 2')
+    2: async () => {
+      taken.push('2 to 3')
       if (crashes-- > 0) throw new Error('power cut')
     },
-    2: async () => void taken.push('2 to 3'),
+    3: async () => void taken.push('3 to 4'),
   }
-  const run = async () => migrate(store, (await readMeta(store, 3))!, { format: 3, steps })
+  const run = async () => migrate(store, (await readMeta(store, 4))!, { format: 4, steps })
   await assert.rejects(run(), /power cut/)
-  assert.equal((await readMeta(store))!.format, 1)
+  assert.equal((await readMeta(store))!.format, 2)
   await run()
   await run()
-  assert.deepEqual(taken, ['1 to 2', '1 to 2', '2 to 3'])
-  assert.deepEqual(await readMeta(store, 3), { format: 3, agent: 'gw-001' })
+  assert.deepEqual(taken, ['2 to 3', '2 to 3', '3 to 4'])
+  assert.deepEqual(await readMeta(store, 4), { format: 4, agent: 'gw-001' })
 })
 
 test('a store that a newer version wrote is refused, and not touched', async (t) => {
@@ -85,8 +85,8 @@ test('a store that a newer version wrote is refused, and not touched', async (t)
   await before.commit(groupOf(readings(3)))
   await before.close()
   const newer = await openLevel(directory)
-  const value = seal(metaKey, { format: 2, agent: 'gw-001' })
+  const value = seal(metaKey, { format: 3, agent: 'gw-001' })
   await newer.write([{ key: metaKey, value }], { sync: true })
   await newer.close()
-  await assert.rejects(openOutbox(directory), /format 2, this version reads up to 1: use the newer/)
+  await assert.rejects(openOutbox(directory), /format 3, this version reads up to 2: use the newer/)
 })

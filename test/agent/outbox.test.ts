@@ -2,7 +2,13 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { passingFilter } from '../../agent/filter/filter.ts'
 import { decodeEntry, encodeEntry } from '../../agent/outbox/entry.ts'
-import { entryKey, entryRange, incarnationRange, positionRange } from '../../agent/outbox/key.ts'
+import {
+  entryKey,
+  entryRange,
+  incarnationRange,
+  positionRange,
+  stateKey,
+} from '../../agent/outbox/key.ts'
 import { openLevel } from '../../agent/outbox/level.ts'
 import { type Cut, Outbox, OutboxFailure, outboxSchema } from '../../agent/outbox/outbox.ts'
 import { decodeItem } from '../../shared/batch.ts'
@@ -13,6 +19,7 @@ import type { Store } from '../../shared/ports.ts'
 import type { Lane, Value } from '../../shared/reading.ts'
 import { systemRandom } from '../../shared/system.ts'
 import { ManualClock } from '../support/manual-clock.ts'
+import { MemoryStore } from '../support/memory-store.ts'
 import { groupOf, openOutbox, wholeLane } from '../support/outbox.ts'
 import { reading, readings } from '../support/readings.ts'
 import { temporaryDirectory } from '../support/temporary.ts'
@@ -375,6 +382,24 @@ test('what the collector no longer holds is declared released, and delivery goes
   const gap = decodeItem(again.items[0]!.bytes)
   assert.ok(gap.kind === 'gap' && gap.reason === 'released' && gap.count === 3)
   assert.deepEqual(values(again), [5, 6])
+})
+
+test("a stage's state with a flipped byte is left out, whatever it would have said", async () => {
+  const store = new MemoryStore()
+  const outbox = await openOutbox('', { store })
+  const state = ['whole', 'flipped'].map((key) => {
+    return { space: 'filter' as const, key, value: Buffer.from('{"device":"d4"}') }
+  })
+  await outbox.commit(groupOf([], { state }))
+  const key = stateKey('filter', 'flipped')
+  const value = Buffer.from((await store.get(key))!)
+  value[value.indexOf('d4')]! ^= 0x20
+  await store.write([{ key, value }])
+  const kept = await Array.fromAsync((await openOutbox('', { store })).read('filter'))
+  assert.deepEqual(
+    kept.map(({ key, value }) => [key, Buffer.from(value).toString()]),
+    [['whole', '{"device":"d4"}']],
+  )
 })
 
 test('where the collector has forgotten something, all that was delivered is offered again', async (t) => {
