@@ -330,7 +330,7 @@ export class Link implements PacketSink {
       while (this.#held.length <= message.packetId) this.#held.push(undefined)
       this.#held[message.packetId] = message
     }
-    if (this.#subscriptions.overlapping && this.#twin(message)) return
+    if (this.#subscriptions.twins(message.topic) && this.#twin(message)) return
     if (this.pending.length === 0) this.pendingSinceMs = this.#heardMs
     this.pending.push(message)
     this.pendingBytes += weigh(message)

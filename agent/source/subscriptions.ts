@@ -3,6 +3,7 @@ import type { Clock, Random } from '../../shared/ports.ts'
 import { Backoff } from './backoff.ts'
 import { explainReason } from './explain.ts'
 import { protocolFailure } from './failure.ts'
+import { covers, levelsOf } from './topic-filter.ts'
 
 /** Filters in one SUBSCRIBE or UNSUBSCRIBE, at most, and their length, bytes. */
 const maxFilters = 100
@@ -36,7 +37,8 @@ export class Subscriptions {
   #joining: string[] = []
   #leaving: string[] = []
   #refused: string[] = []
-  #overlapping = false
+  /** Filters that give way, and those that come for them, level by level. */
+  #overlap: { old: string[][]; joining: string[][] } | undefined
   /** From then on, monotonic clock, no twins come any more. */
   #apartMs = Infinity
   #asked: { verb: 'subscribe' | 'unsubscribe'; packetId: number; filters: string[] } | undefined
@@ -61,7 +63,8 @@ export class Subscriptions {
     for (const filter of subscribed) this.#granted.add(filter)
     this.#leaving = subscribed.filter((filter) => !wanted.includes(filter))
     this.#joining = wanted.filter((filter) => version5 || !this.#granted.has(filter))
-    this.#overlapping = this.#leaving.length > 0 && this.#joining.length > 0
+    if (this.#leaving.length > 0 && this.#joining.length > 0)
+      this.#overlap = { old: this.#leaving.map(levelsOf), joining: this.#joining.map(levelsOf) }
     this.#step()
   }
 
@@ -71,9 +74,12 @@ export class Subscriptions {
     this.#step()
   }
 
-  /** True while the session may have filters that take the same topics, old and new. */
-  get overlapping(): boolean {
-    return this.#overlapping && this.#options.clock.monotonicMs() < this.#apartMs
+  /** Whether a topic may come twice now: the session has an old filter that takes it, and a new one. */
+  twins(topic: string): boolean {
+    if (!this.#overlap || this.#options.clock.monotonicMs() >= this.#apartMs) return false
+    const parts = topic.split('/')
+    const { old, joining } = this.#overlap
+    return [old, joining].every((filters) => filters.some((levels) => covers(levels, parts)))
   }
 
   /** True while a SUBSCRIBE or UNSUBSCRIBE has no answer. */
