@@ -26,7 +26,7 @@ export class Senders {
   }
 
   /** Resolves after so many more answers; rejects when an agent was told something wrong. */
-  async progress(answers: number, withinMs = 60_000): Promise<void> {
+  async progress(answers: number, withinMs = 120_000): Promise<void> {
     const goal = this.answers + answers
     const endMs = performance.now() + withinMs
     while (this.answers < goal) {

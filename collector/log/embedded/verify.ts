@@ -30,17 +30,18 @@ export async function verifyLog(
   const check = new Check()
   const partitions = await countPartitions(disk)
   for (let partition = 0; partition < partitions; partition++)
-    await verifyPartition(disk, partitionDirectory(partition), check, breathe)
+    await verifyPartition(disk, partition, check, breathe)
   return check.report
 }
 
 async function verifyPartition(
   disk: Disk,
-  directory: string,
+  partition: number,
   check: Check,
   breathe: () => Promise<void>,
 ): Promise<void> {
-  check.partition()
+  const directory = partitionDirectory(partition)
+  check.partition(partition)
   const found = await findSegments(disk, directory)
   for (const [i, segment] of found.entries()) {
     const following = found[i + 1]
@@ -73,6 +74,7 @@ class Check {
   #next: Record<Stream, number> | undefined
   #isWhole = true
   #isSifted = false
+  #partition = 0
   #number = 0
 
   get report(): VerifyReport {
@@ -80,7 +82,8 @@ class Check {
   }
 
   /** What follows is of another partition, with offsets and segments of its own. */
-  partition(): void {
+  partition(number: number): void {
+    this.#partition = number
     this.#next = undefined
     this.#isWhole = true
   }
@@ -108,7 +111,7 @@ class Check {
     this.#reach(perStream((stream) => frame.feeds[stream].first))
     const next = this.#next!
     for (const stream of streams) next[stream] += frame.feeds[stream].count
-    const place = `segment ${this.#number}, byte ${position}`
+    const place = this.#where(`segment ${this.#number}, byte ${position}`)
     const bytes = frame.headLength + frame.bodyLength
     this.#audit.batch(frame, body, {
       place,
@@ -119,7 +122,11 @@ class Check {
   }
 
   problem(text: string): void {
-    this.#audit.problem(text)
+    this.#audit.problem(this.#where(text))
+  }
+
+  #where(text: string): string {
+    return this.#partition > 0 ? `partition ${this.#partition}, ${text}` : text
   }
 
   #reach(first: SegmentHeader['first']): void {
