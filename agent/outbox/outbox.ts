@@ -1,35 +1,39 @@
 import { isDeepStrictEqual } from 'node:util'
-import { z } from 'zod'
 import {
   chainItem,
   decodeItem,
   encodeItem,
   type Gap,
-  type Item,
-  itemCount,
-  type LaneRecord,
   maxBatchItems,
-  type QuarantinedMessage,
   readingsOf,
 } from '../../shared/batch.ts'
 import type { Chain } from '../../shared/chain.ts'
-import { duration, size } from '../../shared/config.ts'
 import { UserError } from '../../shared/failure.ts'
 import type { Ledger } from '../../shared/ledger.ts'
 import type { Clock, Random, Store, StoreChange } from '../../shared/ports.ts'
-import { type AdmittedReading, type Lane, lanes, SeriesTable } from '../../shared/reading.ts'
-import { type Admission, type Judgement, passingFilter } from '../filter/filter.ts'
-import type { StateChange, StateReader, StateSpace } from '../state.ts'
+import { type Lane, lanes, SeriesTable } from '../../shared/reading.ts'
+import { type Judgement, passingFilter } from '../filter/filter.ts'
+import type { StateReader, StateSpace } from '../state.ts'
 import { codedStore } from './coded-store.ts'
-import { decodeEntry, type Entry, encodeEntry, seal, sealBytes, unsealBytes } from './entry.ts'
+import type { OutboxConfig } from './config.ts'
+import { type Cut, type CutLimits, continueFrom, type Mutable, startCut } from './cut.ts'
+import {
+  afterLoss,
+  type CommitGroup,
+  type Draft,
+  fill,
+  newDraft,
+  quarantineRecord,
+  refusedReading,
+  seriesOf,
+} from './draft.ts'
+import { decodeEntry, type Entry, encodeEntry, seal, unsealBytes } from './entry.ts'
 import { OutboxFailure, type OutboxFailureCode } from './failure.ts'
 import { migrate, readMeta, refuseForeign, storeFormat } from './format.ts'
 import {
   type Incarnation,
   type Position,
-  type PredecessorEnd,
   perLane,
-  positionsOf,
   predecessorEnd,
   startPosition,
 } from './incarnation.ts'
@@ -41,12 +45,12 @@ import {
   parseEntryKey,
   parseStateKey,
   positionKey,
-  stateKey,
   stateRange,
   tailRange,
   totalsKey,
 } from './key.ts'
-import { describeGap, encodeBounded, isBare, isGap, runsOf, split } from './piece.ts'
+import { describeGap, isBare, isGap, split } from './piece.ts'
+import { endOf, revive } from './predecessor.ts'
 import {
   addToStock,
   gapEntry,
@@ -59,104 +63,20 @@ import {
   recover,
   type StoredTotals,
 } from './recovery.ts'
-import { clearTail, Tail, type TailDraft, type TailPiece, tailSchema } from './tail.ts'
-import { thin } from './thinning.ts'
-import { copyTotals, countWire, type Totals } from './totals.ts'
+import { clearTail, Tail, type TailDraft, type TailPiece } from './tail.ts'
+import { later, maxThinned, minThinned, type Stretch, thin, worthThinning } from './thinning.ts'
+import { copyTotals, countWire, isoTime, type Totals } from './totals.ts'
 
+export { type OutboxConfig, outboxSchema } from './config.ts'
+export type { Cut, CutLimits } from './cut.ts'
+export type { CommitGroup } from './draft.ts'
 export { OutboxFailure } from './failure.ts'
-
-export const outboxSchema = z.strictObject({
-  /** Bytes of entries kept. */
-  maxBytes: size({ min: '1MiB', max: '1TiB' }).prefault('1GiB'),
-  /**
-   * What gives way when they are reached: a lane that says `evict` loses its oldest (`bulk` first, `urgent`
-   * last); one that says `thin` first loses resolution, within a bound that it then names; where every lane
-   * that has something says `block`, the source waits, and the broker keeps it.
-   */
-  whenFull: z
-    .strictObject({
-      urgent: z.enum(['thin', 'evict', 'block']).default('evict'),
-      bulk: z.enum(['thin', 'evict', 'block']).default('thin'),
-      quarantine: z.enum(['evict', 'block']).default('evict'),
-    })
-    .prefault({}),
-  /** Age by the gateway's wall clock after which undelivered readings are dropped; never when absent. */
-  expiry: duration({ min: '1m', max: '3650d' }).optional(),
-  /** Disk space kept aside, so that a full disk still lets the outbox open, drain and be cleaned up. */
-  reserve: size({ min: '0B', max: '1GiB' }).prefault('16MiB'),
-  /** Raw readings kept after delivery, to look back at; none when absent. */
-  tail: tailSchema.optional(),
-})
-export type OutboxConfig = z.infer<typeof outboxSchema>
 
 /** Bytes of room that are made at a time at most: the commit that needs it waits. */
 const mostMadeRoom = 2 ** 20
 
-/** Readings that are thinned together: enough to leave some out, no more than an entry may hold. */
-const minThinned = 16
-const maxThinned = { readings: 5_000, bytes: 256 * 1024 }
-/** What is left must be smaller by a third, at least. */
-const worthThinning = 2 / 3
-
 /** So many incarnations are remembered once they are delivered, some hundred bytes each. */
 const remembered = 64
-
-/** Everything that became of one group of messages: one atomic synced write. */
-export interface CommitGroup {
-  admitted: readonly Admission[]
-  /** Alerts and clock records, into the urgent lane. */
-  records: readonly LaneRecord[]
-  rejects: readonly QuarantinedMessage[]
-  state: readonly StateChange[]
-  /** The group's readings as they came, for the tail. */
-  raw?: readonly TailPiece[]
-  /** What the group adds to the ledger; the rejects are counted here too, as received. */
-  counts: {
-    received: number
-    receivedQos0: number
-    suppressed: number
-    absorbed: number
-    deduplicated: number
-    held: number
-  }
-}
-
-/** Consecutive sequences from the head of a lane, as they will be sent. */
-export interface Cut {
-  lane: Lane
-  incarnation: Incarnation
-  first: number
-  last: number
-  before: Chain
-  after: Chain
-  /** Encoded, in order, each with the number of sequences that it covers. */
-  items: { bytes: Uint8Array; count: number; gap: boolean }[]
-  bytes: number
-  /** Readings that turn from `buffered` to `forwarded` when this is released. */
-  received: number
-  /** Readings that the filter made itself. */
-  derived: number
-  /** Alerts, clock records, quarantined messages. */
-  records: number
-  /** Wall time of the oldest commit in it, ms. */
-  oldestMs: number
-  /** The cut ends inside a gap, where the running hash is not known here. */
-  endsInGap: boolean
-  /** The lane goes on behind it, with an entry of this age (wall time of its commit, ms). */
-  more: boolean
-  nextMs: number | undefined
-  /** What releasing it does to the store. */
-  readonly changes: StoreChange[]
-  readonly entries: number
-  readonly storedBytes: number
-}
-
-export interface CutLimits {
-  maxCount: number
-  maxBytes: number
-  /** Ends at this sequence of the incarnation at the latest; it must not lie before the lane's head. */
-  last?: number
-}
 
 export interface OutboxOptions {
   store: Store
@@ -367,7 +287,7 @@ export class Outbox implements StateReader, AsyncDisposable {
         const { taken, rest } =
           entry.count <= room ? { taken: entry, rest: undefined } : split(entry, room)
         counted += isBare(entry) ? 1 : taken.count
-        cut ??= this.#startCut(lane, place.ordinal, place.first, entry)
+        cut ??= startCut(lane, this.#incarnationOf(place.ordinal), place.first, entry)
         cut.last = place.first + taken.count - 1
         cut.after = taken.after
         cut.items.push({ bytes: taken.item, count: taken.count, gap: isBare(taken) })
@@ -765,29 +685,10 @@ export class Outbox implements StateReader, AsyncDisposable {
 
   [Symbol.asyncDispose] = () => this.close()
 
-  #startCut(lane: Lane, ordinal: number, first: number, entry: Entry): Mutable<Cut> {
+  #incarnationOf(ordinal: number): Incarnation {
     const incarnation = this.#incarnations.get(ordinal)
     if (!incarnation) throw new Error(`incarnation ${ordinal} is unknown`)
-    return {
-      lane,
-      incarnation,
-      first,
-      last: first,
-      before: entry.before,
-      after: entry.after,
-      items: [],
-      bytes: 0,
-      received: 0,
-      derived: 0,
-      records: 0,
-      oldestMs: entry.committedMs,
-      endsInGap: false,
-      more: false,
-      nextMs: undefined,
-      changes: [],
-      entries: 0,
-      storedBytes: 0,
-    }
+    return incarnation
   }
 
   /** `instead` names where the predecessor ends when its rest moves to the new incarnation. */
@@ -1031,40 +932,11 @@ export class Outbox implements StateReader, AsyncDisposable {
 
   /** Collects what one write adds behind the ends of the lanes; memory follows in `#keep`. */
   #draft(): Draft {
-    const nowMs = this.#clock.wallMs()
     const minted = this.#current ? undefined : this.#mint()
     const incarnation = this.#current ?? minted
     if (!incarnation) throw new TypeError('no incarnation to number under')
-    const ends = { ...laneOf(this.#numbered, incarnation.ordinal) }
-    const draft: Draft = {
-      changes: minted ? [putIncarnation(minted)] : [],
-      added: [],
-      minted,
-      incarnation,
-      ends,
-      received: 0,
-      append(lane, item, derived) {
-        for (const piece of encodeBounded(item)) {
-          const { sequence, chain } = ends[lane]
-          const count = itemCount(piece.item)
-          const entry: Entry = {
-            kind: piece.item.kind,
-            count,
-            received: piece.item.kind === 'readings' && !derived ? count : 0,
-            before: chain,
-            after: chainItem(piece.item, chain),
-            committedMs: nowMs,
-            item: piece.bytes,
-          }
-          const key = entryKey(lane, incarnation.ordinal, sequence + 1)
-          draft.changes.push({ key, value: encodeEntry(key, entry) })
-          draft.added.push({ lane, entry })
-          draft.received += entry.received
-          ends[lane] = { sequence: sequence + count, chain: entry.after }
-        }
-      },
-    }
-    return draft
+    const ends = laneOf(this.#numbered, incarnation.ordinal)
+    return newDraft({ minted, incarnation, ends, nowMs: this.#clock.wallMs() })
   }
 
   #keep({ minted, incarnation, ends, added }: Draft): void {
@@ -1124,136 +996,4 @@ export class Outbox implements StateReader, AsyncDisposable {
   #check(): void {
     if (this.#failure) throw this.#failure
   }
-}
-
-/** What one write appends to the lanes. */
-interface Draft {
-  changes: StoreChange[]
-  added: { lane: Lane; entry: Entry }[]
-  minted: Incarnation | undefined
-  incarnation: Incarnation
-  /** How far each lane is numbered once this is written. */
-  ends: Record<Lane, Position>
-  /** Readings among it that count as `buffered`. */
-  received: number
-  append(lane: Lane, item: Item, derived: boolean): void
-}
-
-/** Puts what became of a group into a draft, and counts it. */
-function fill(draft: Draft, totals: Totals, group: CommitGroup): void {
-  const { admitted, records, rejects, state, counts } = group
-  for (const { lane, readings, derived } of runsOf(admitted)) {
-    draft.append(lane, { kind: 'readings', readings }, derived)
-    if (derived) totals.derivedAdmitted += readings.length
-  }
-  if (records.length > 0) draft.append('urgent', { kind: 'records', records: [...records] }, true)
-  if (rejects.length > 0)
-    draft.append('quarantine', { kind: 'records', records: rejects.map(quarantineRecord) }, true)
-  for (const { space, key: name, value } of state) {
-    const key = stateKey(space, name)
-    draft.changes.push({ key, value: value && sealBytes(key, value) })
-  }
-  const { ledger } = totals
-  ledger.received += counts.received
-  ledger.suppressed += counts.suppressed
-  ledger.absorbed += counts.absorbed
-  ledger.deduplicated += counts.deduplicated
-  ledger.quarantined += rejects.length
-  ledger.buffered += counts.held
-  totals.receivedQos0 += counts.receivedQos0
-}
-
-/** Verdicts that came with no message. */
-function afterLoss({ suppressed, absorbed, held, ...judgement }: Judgement): CommitGroup {
-  const counts = { received: 0, receivedQos0: 0, suppressed, absorbed, deduplicated: 0, held }
-  return { ...judgement, rejects: [], counts }
-}
-
-function seriesOf(items: readonly Item[]): Iterable<{ device: string; metric: string }> {
-  const series = new Map<string, { device: string; metric: string }>()
-  for (const item of items)
-    for (const reading of readingsOf(item))
-      series.set(JSON.stringify([reading.series.device, reading.series.metric]), reading.series)
-  return series.values()
-}
-
-/** Consecutive entries of one lane and incarnation. */
-interface Stretch {
-  ordinal: number
-  first: number
-  victims: { key: Uint8Array; entry: Entry }[]
-  /** Readings, and the bytes of their items. */
-  count: number
-  bytes: number
-}
-
-function later(
-  a: { ordinal: number; first: number },
-  b: { ordinal: number; first: number } | undefined,
-): { ordinal: number; first: number } {
-  return b && (b.ordinal - a.ordinal || b.first - a.first) > 0 ? b : a
-}
-
-type Mutable<T> = { -readonly [Key in keyof T]: T[Key] }
-
-function endOf(
-  predecessor: PredecessorEnd | undefined,
-  id: Uint8Array,
-  lane: Lane,
-): { ordinal: number; last: number; after: Chain } | undefined {
-  if (!predecessor || Buffer.compare(predecessor.id, id) !== 0) return undefined
-  return {
-    ordinal: predecessor.ordinal,
-    last: predecessor.last[lane],
-    after: predecessor.chain[lane],
-  }
-}
-
-/**
- * A predecessor that was delivered may be forgotten here. Its heir knows its name and where it ended, which
- * is enough to declare what a collector asks for of it.
- */
-function revive({ predecessor }: Incarnation): {
-  incarnation: Incarnation
-  ends: Record<Lane, Position>
-  changes: StoreChange[]
-} {
-  if (!predecessor) throw new TypeError('only a predecessor is asked for')
-  const { ordinal, id } = predecessor
-  const incarnation = { ordinal, id, boot: new Uint8Array(16), predecessor: undefined }
-  const ends = positionsOf(predecessor)
-  const changes = lanes.map((lane) => putPosition(positionKey(ordinal, lane), ends[lane]))
-  return { incarnation, ends, changes: [putIncarnation(incarnation), ...changes] }
-}
-
-/** The running hash inside a gap is known only once the collector has said it: the gap's rest goes on there. */
-function continueFrom({ changes, after }: Cut): StoreChange[] {
-  return changes.map(({ key, value }) => {
-    const rest = value && decodeEntry(key, value)
-    return { key, value: rest && encodeEntry(key, { ...rest, before: after }) }
-  })
-}
-
-/** A refused reading as the quarantine lane carries it: as JSON, since it came from no one topic. */
-function refusedReading(reading: AdmittedReading, reason: string): QuarantinedMessage {
-  const { series, timeMs, value, quality, arrival } = reading
-  const text = JSON.stringify({
-    device: series.device,
-    metric: series.metric,
-    time: isoTime(timeMs),
-    value: typeof value === 'bigint' ? value.toString() : value,
-    quality,
-  })
-  const payload = new TextEncoder().encode(text)
-  const words = `refused by the collector: ${reason}`
-  return { topic: '', payload, size: payload.length, sha256: undefined, reason: words, arrival }
-}
-
-function quarantineRecord(message: QuarantinedMessage): LaneRecord {
-  return { type: 'quarantine', ...message }
-}
-
-function isoTime(ms: number): string {
-  // biome-ignore lint/style/noRestrictedGlobals: formats a given time, reads no clock
-  return new Date(ms).toISOString()
 }

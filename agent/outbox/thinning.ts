@@ -1,6 +1,13 @@
 import type { Gap } from '../../shared/batch.ts'
 import type { AdmittedReading, Series, SeriesTable } from '../../shared/reading.ts'
 import { type Decisions, Reduction } from '../filter/filter.ts'
+import type { Entry } from './entry.ts'
+
+/** Readings that are thinned together: enough to leave some out, no more than an entry may hold. */
+export const minThinned = 16
+export const maxThinned = { readings: 5_000, bytes: 256 * 1024 }
+/** What is left must be smaller by a third, at least. */
+export const worthThinning = 2 / 3
 
 /** Errors that are tried, the smallest first, as shares of the span of a series' values. */
 const shares = [0.01, 0.04, 0.16]
@@ -127,4 +134,21 @@ function describe(
     toMs,
     kept: { places, readings: places.map((place) => kept.get(place)!) },
   }
+}
+
+/** Consecutive entries of one lane and incarnation. */
+export interface Stretch {
+  ordinal: number
+  first: number
+  victims: { key: Uint8Array; entry: Entry }[]
+  /** Readings, and the bytes of their items. */
+  count: number
+  bytes: number
+}
+
+export function later(
+  a: { ordinal: number; first: number },
+  b: { ordinal: number; first: number } | undefined,
+): { ordinal: number; first: number } {
+  return b && (b.ordinal - a.ordinal || b.first - a.first) > 0 ? b : a
 }

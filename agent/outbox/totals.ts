@@ -51,3 +51,8 @@ export function countWire(wire: Totals['wire'], bytes: number, iso: string): Tot
     monthBytes: (wire.month === month ? wire.monthBytes : 0) + bytes,
   }
 }
+
+export function isoTime(ms: number): string {
+  // biome-ignore lint/style/noRestrictedGlobals: formats a given time, reads no clock
+  return new Date(ms).toISOString()
+}
