@@ -11,6 +11,7 @@ import { groupOf, openOutbox } from '../support/outbox.ts'
 import { temporaryDirectory } from '../support/temporary.ts'
 import { bench, interleave, ratios, scoped } from './harness/bench.ts'
 import { figure } from './harness/figure.ts'
+import { collectGarbage } from './harness/usage.ts'
 import { plant } from './wire/sources.ts'
 
 interface Written {
@@ -116,6 +117,7 @@ async function timed(
   groups: readonly AdmittedReading[][],
   commit: (group: AdmittedReading[]) => Promise<unknown>,
 ): Promise<Written> {
+  collectGarbage()
   const before = process.cpuUsage()
   const startedMs = performance.now()
   for (const group of groups) await commit(group)

@@ -12,7 +12,7 @@ export const makeHeadgate: Make = async (t, directory) => {
     broker: broker.url,
     collector: cloud.url,
     // As for throughput: readings are at the collector within a quarter of a second.
-    source: { linger: '25ms' },
+    source: { linger: '50ms' },
     uplink: { batch: { maxAge: '200ms' } },
   })
   return {
