@@ -478,6 +478,23 @@ export function logEngineContract(
     )
   })
 
+  check('a lane may come by another writer at any batch', async ({ open, shared }) => {
+    await using one = await open()
+    await using two = shared ? await open() : undefined
+    const writers = [one, two ?? one]
+    let agent = new TestAgent()
+    for (let i = 1; i <= 12; i++) {
+      // A writer that knows the lane only from before would see a hole, or a fork.
+      const batch = agent.readings(2)
+      assert.equal((await writers[i % 2]!.append(entryOf(batch))).code, 'accepted')
+      if (i % 4 > 0) continue
+      const last = { urgent: 0, bulk: agent.next - 1, quarantine: 0 }
+      const predecessor = { incarnation: agent.incarnation, last }
+      agent = new TestAgent({ incarnation: incarnation(1 + i), predecessor })
+    }
+    assert.deepEqual(await countsOf(one, 'readings'), Array(12).fill(2))
+  })
+
   check('of two histories given to two writers one is taken', async ({ open, shared }) => {
     await using one = await open()
     await using two = shared ? await open() : undefined
