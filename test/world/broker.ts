@@ -397,7 +397,7 @@ class Client implements BrokerEnd {
   #repeat(message: Accepted, id: number): void {
     this.#broker.coverage.hit('duplicate PUBLISH')
     message.repeats += 1
-    this.publish(message, id, true)
+    this.publish(message, id, this.#broker.kind.setsDuplicate)
   }
 
   publish(message: Accepted, id: number, duplicate: boolean): void {

@@ -79,8 +79,9 @@ export class Wire {
 
   /** Both ends learn that it is lost, with all that was under way. */
   reset(): void {
-    this.#toAgent.clear()
-    this.#toBroker.clear()
+    // What is sent from now on is lost with it: nothing comes behind a part that is missing.
+    this.#toAgent.cut()
+    this.#toBroker.cut()
     this.#network.cross(() => this.#endAgent(failure('ECONNRESET', 'read')))
     this.#network.cross(() => this.#endBroker())
   }
