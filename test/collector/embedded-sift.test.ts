@@ -133,3 +133,57 @@ test('to a reader of segments that are sifted meanwhile nothing seems lost', asy
   }
   assert.ok(agents.includes('gw-quiet'))
 })
+
+test('a power cut at any disk call of it takes nothing that is kept, and it is made up for', async () => {
+  const clock = new ManualClock()
+  const retention = { bytes: undefined, ageMs: 8 * dayMs, agesMs: { alerts: 90 * dayMs } }
+  const keepsAll = { clock, segmentBytes: 2000 }
+  const sifts = { ...keepsAll, retention }
+  const base = new MemoryDisk()
+  const agent = new TestAgent()
+  {
+    await using log = await openLog(base, keepsAll)
+    await fill(log, clock, agent, 24)
+  }
+  const whole = base.powerCut((_, { synced }) => synced)
+  const alerts = await opened(whole, keepsAll, (log) => sequencesOf(log, 'alerts'))
+  const sifted = base.powerCut((_, { synced }) => synced)
+  const left = await opened(sifted, sifts, async (log) => {
+    await log.retain()
+    return sequencesOf(log, 'readings')
+  })
+  assert.ok(left.length > 0 && left.length < 24)
+  for (const survives of ['synced', 'bytes'] as const)
+    for (let n = 1; ; n++) {
+      const disk = base.powerCut((_, { synced }) => synced)
+      const log = await openLog(disk, sifts)
+      let image: MemoryDisk | undefined
+      let calls = 0
+      disk.before = (call, path) => {
+        if (call === 'read' || call === 'list' || ++calls < n) return
+        image ??= disk.powerCut((_, stored) => stored[survives])
+        throw new Error(`the power is gone at ${call} ${path}`)
+      }
+      await log.retain()
+      await log.close()
+      if (!image) break
+      assert.deepEqual((await verifyLog(image)).problems, [], `call ${n}`)
+      await opened(image, sifts, async (again) => {
+        await again.retain()
+        assert.deepEqual(await sequencesOf(again, 'alerts'), alerts, `call ${n}`)
+        assert.deepEqual(await sequencesOf(again, 'readings'), left, `call ${n}`)
+        const held = await again.held('gw-001', agent.incarnation, 'bulk')
+        assert.equal(held.held, agent.next - 1)
+      })
+    }
+})
+
+/** What `use` finds in a log on that disk, which is closed then. */
+async function opened<Result>(
+  disk: MemoryDisk,
+  options: Parameters<typeof openLog>[1],
+  use: (log: EmbeddedLog) => Promise<Result>,
+): Promise<Result> {
+  await using log = await openLog(disk, options)
+  return use(log)
+}

@@ -58,7 +58,8 @@ async function verifyPartition(
       }
       const index = following && (await readIndex(disk, directory, segment.number))
       const sealed = index?.summary
-      if (sealed?.sha256 && !sameHash(sealed.sha256, await hashFile(file, to)))
+      // An index of another length is of the segment as it was before it was sifted: it is made again.
+      if (sealed?.end === to && sealed.sha256 && !sameHash(sealed.sha256, await hashFile(file, to)))
         check.problem(`segment ${segment.number}: its SHA-256 is not that which it was sealed with`)
     })
   }
