@@ -6,7 +6,7 @@ import { decodeEntry, unseal } from './entry.ts'
 import { OutboxFailure } from './failure.ts'
 import { parseEntryKey, parseTailKey } from './key.ts'
 import { openLevel } from './level.ts'
-import { type RawChange, readLog, readTable } from './leveldb-files.ts'
+import { type RawChange, type RawFile, readLog, readTable } from './leveldb-files.ts'
 
 /** What was found in a damaged store, and where its files are now. */
 export interface Healed {
@@ -137,8 +137,7 @@ async function salvage(
 ): Promise<Healed> {
   const made = directory + madeSuffix
   await rm(made, { recursive: true, force: true })
-  const { changes, unreadable } = await changesIn(directory)
-  const { carried, left } = await writeStore(made, changes)
+  const { carried, left, unreadable } = await carryOver(directory, made)
   const kept = join(aside, `${stamp}-${basename(directory)}`)
   await mkdir(aside, { recursive: true })
   await rename(directory, kept)
@@ -163,50 +162,61 @@ async function finishSalvage(directory: string): Promise<void> {
   else await rename(made, directory)
 }
 
-/** The last change of each key, as far as files can be read. */
-async function changesIn(
+/** Makes a store of the last change of each key that checksums vouch for; all of it is synced. */
+async function carryOver(
   directory: string,
-): Promise<{ changes: ReadonlyMap<string, RawChange>; unreadable: number }> {
-  const changes = new Map<string, RawChange>()
+  made: string,
+): Promise<{ carried: number; left: number; unreadable: number }> {
+  // Twice through the files, so that no more than one of them is in memory: a store may be large.
+  const newest = new Map<string, number>()
   let unreadable = 0
-  for (const name of (await filesOf(directory)).filter(isData)) {
-    const bytes = await readFile(join(directory, name))
-    const file = isLog(name) ? readLog(bytes) : readTable(bytes)
-    if (file.damaged) unreadable += 1
-    for (const change of file.changes) {
-      const key = Buffer.from(change.key).toString('latin1')
-      const before = changes.get(key)
-      if (!before || before.sequence <= change.sequence) changes.set(key, change)
+  for await (const { changes, damaged } of rawFiles(directory)) {
+    if (damaged) unreadable += 1
+    for (const { key, sequence } of changes) {
+      const name = nameOf(key)
+      if (sequence >= (newest.get(name) ?? 0)) newest.set(name, sequence)
     }
   }
-  return { changes, unreadable }
-}
-
-/** Writes what checksums vouch for into a store of its own; all of it is synced. */
-async function writeStore(
-  directory: string,
-  changes: ReadonlyMap<string, RawChange>,
-): Promise<{ carried: number; left: number }> {
-  const store = await openLevel(directory)
   let carried = 0
-  let left = 0
+  const left = new Map<string, StoreChange>()
+  const store = await openLevel(made)
   try {
-    let writes: StoreChange[] = []
-    for (const { key, value } of changes.values()) {
-      if (!value) continue
-      if (vouched(key, value)) carried += 1
-      else left += 1
-      // The place of a damaged entry is kept, so that the recovery declares it, also at the end of a lane.
-      if (vouched(key, value) || parseEntryKey(key)) writes.push({ key, value })
-      if (writes.length < 1_000) continue
+    for await (const { changes } of rawFiles(directory)) {
+      const writes: StoreChange[] = []
+      for (const { key, value, sequence } of changes) {
+        const name = nameOf(key)
+        if (newest.get(name) !== sequence) continue
+        // It may stand in two files, and be whole in the other one.
+        if (value && !vouched(key, value)) {
+          left.set(name, { key: key.slice(), value: value.slice() })
+          continue
+        }
+        newest.delete(name)
+        left.delete(name)
+        if (!value) continue
+        carried += 1
+        writes.push({ key, value })
+      }
       await store.write(writes, { sync: true })
-      writes = []
     }
-    await store.write(writes, { sync: true })
+    // The place of a damaged entry is kept, so that the recovery declares it, also at the end of a lane.
+    const places = [...left.values()].filter(({ key }) => parseEntryKey(key))
+    await store.write(places, { sync: true })
   } finally {
     await store.close()
   }
-  return { carried, left }
+  return { carried, left: left.size, unreadable }
+}
+
+async function* rawFiles(directory: string): AsyncIterable<RawFile> {
+  for (const name of (await filesOf(directory)).filter(isData)) {
+    const bytes = await readFile(join(directory, name))
+    yield isLog(name) ? readLog(bytes) : readTable(bytes)
+  }
+}
+
+function nameOf(key: Uint8Array): string {
+  return Buffer.from(key).toString('latin1')
 }
 
 async function syncFolder(directory: string): Promise<void> {
