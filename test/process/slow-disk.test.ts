@@ -39,7 +39,7 @@ for (const { syncMs, window } of [
     const perSecond = (count * 1000) / (performance.now() - startMs)
     const bound = (window * 1000) / syncMs
     t.diagnostic(`${Math.round(perSecond)} messages/s; window / sync time is ${bound}/s`)
-    assert.ok(perSecond > bound / 8, `${perSecond} of ${bound} messages/s`)
+    assert.ok(perSecond > bound / 4, `${perSecond} of ${bound} messages/s`)
 
     await cloud.start()
     await assertDelivered({ gateway, cloud, sensor })
