@@ -390,14 +390,16 @@ class Client implements BrokerEnd {
       this.#sent += 1
       if (this.#sent > promised) coverage.hit('more in flight than promised')
       this.publish(message, id, false)
-      if (this.#broker.seeded.chance(this.#broker.stutters)) this.#repeat(message, id)
+      // Without DUP nobody could tell it from a new message under an id that is free again.
+      if (kind.setsDuplicate && this.#broker.seeded.chance(this.#broker.stutters))
+        this.#repeat(message, id)
     }
   }
 
   #repeat(message: Accepted, id: number): void {
     this.#broker.coverage.hit('duplicate PUBLISH')
     message.repeats += 1
-    this.publish(message, id, this.#broker.kind.setsDuplicate)
+    this.publish(message, id, true)
   }
 
   publish(message: Accepted, id: number, duplicate: boolean): void {

@@ -351,8 +351,8 @@ export class Oracle {
       }
     for (const [content, { acknowledged, allowed }] of due) {
       const count = counts.get(content) ?? 0
-      // What a snapshot held, each of those resumed from it may send.
-      if (count > allowed && !this.#excuses.forked)
+      // What a snapshot held, each of those resumed from it may send; so may one that has lost its names.
+      if (count > allowed && !this.#excuses.forked && !this.#excuses.storeDamaged)
         this.fail('P2', `${content} is in the log ${count} times`)
       if (count >= acknowledged || this.#isExcused(content)) continue
       const missing = acknowledged - count
