@@ -459,6 +459,31 @@ async function startOften(directory: string, times: number): Promise<void> {
   }
 }
 
+test('a renumbering that a crash ends goes on at the next start, and leaves no hole', async () => {
+  const store = new MemoryStore()
+  const before = await openOutbox('', { store })
+  for (const value of [1, 2, 3]) await before.commit(groupOf(readings(1, value)))
+  const forked = (await before.cut('bulk', wholeLane))!
+  let writes = 0
+  const write = store.write.bind(store)
+  store.write = async (changes) => {
+    if (++writes === 3) throw new Error('power cut')
+    await write(changes)
+  }
+  await assert.rejects(before.renumber(forked.incarnation.ordinal), OutboxFailure)
+  store.write = write
+  const after = await openOutbox('', { store })
+  assert.deepEqual(after.damage, [])
+  const moved: unknown[] = []
+  for (let cut = await after.cut('bulk', wholeLane); cut; ) {
+    assert.notDeepEqual(cut.incarnation.id, forked.incarnation.id)
+    moved.push(...values(cut))
+    await after.release(cut)
+    cut = await after.cut('bulk', wholeLane)
+  }
+  assert.deepEqual(moved, [1, 2, 3])
+})
+
 test('a fork moves what is not delivered to a new incarnation, whole and in order', async (t) => {
   await using outbox = await openOutbox(await temporaryDirectory(t))
   await outbox.commit(groupOf(readings(3)))
