@@ -372,11 +372,10 @@ export class Oracle {
 
   /** P10, which stands for P1 where a reduction may leave readings out. */
   #checkReductions(counts: ReadonlyMap<string, number>, batches: readonly Stored[]): void {
-    const { storeDamaged, collectorForgot, severalLines, forked, evicts, rolledBackPoints } =
-      this.#excuses
+    const { storeDamaged, collectorForgot, severalLines, forked, rolledBackPoints } = this.#excuses
     if (storeDamaged || collectorForgot || forked) return
-    // A gap says when its readings were, as far as they came in order.
-    if (evicts && this.#broker.kind.reorders) return
+    // The bound holds between neighbours in the order of arrival, which is not that of their times here.
+    if (this.#broker.kind.reorders) return
     const bulk = batches.filter(({ batch }) => batch.lane === 'bulk')
     const lines = severalLines ? [bulk, ...chainsOf(bulk)] : [bulk]
     const items = lines.map((line) => line.flatMap((stored) => stored.items))
@@ -402,7 +401,10 @@ export class Oracle {
    * collector holds is taken for delivered, and the other twin was ahead.
    */
   #isLost(place: string): boolean {
-    if (this.#excuses.takenAway.has(place)) return true
+    const { takenAway, storeDamaged, severalLines } = this.#excuses
+    if (takenAway.has(place)) return true
+    // An older image has other gaps for what damage has taken since.
+    if (storeDamaged && severalLines) return true
     // What was evicted and is numbered anew is a gap of other sequences than it stood for.
     if (this.#excuses.forked && this.#excuses.evicts) return true
     return this.#disputed.has(place) && this.#closed.has(place)

@@ -16,4 +16,9 @@ export const foundSeeds: readonly FoundSeed[] = [
     only: [2, 4],
     finding: 'readings held by a reduction whose state was damaged stayed buffered for ever',
   },
+  {
+    seed: 101207,
+    only: [1, 3],
+    finding: 'a collector that had lost something was not told of a lane that fell silent',
+  },
 ]
