@@ -1,4 +1,4 @@
-import { mkdir, mkdtemp, readFile, writeFile } from 'node:fs/promises'
+import { mkdtemp, readFile, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { basename, join, resolve } from 'node:path'
 import { type Command, Option } from 'commander'
@@ -9,6 +9,7 @@ import { integerOption, repeated, stopSignal } from '../shared/command.ts'
 import { readYaml } from '../shared/config.ts'
 import { ask } from '../shared/control.ts'
 import { UserError } from '../shared/failure.ts'
+import { makeFolder } from '../shared/folder.ts'
 import { imbalance, type Ledger, ledgerWords } from '../shared/ledger.ts'
 import { systemClock } from '../shared/system.ts'
 import { Trace } from '../shared/trace.ts'
@@ -102,7 +103,7 @@ async function run(options: Options): Promise<void> {
   for (const file of options.trace ?? []) await Trace.open(file) // Says what is wrong with it.
   const sections = await agentSections(options.config)
   const data = resolve(options.data ?? (await mkdtemp(join(tmpdir(), 'headgate-up-'))))
-  await makeFolder(data)
+  await makeDataFolder(data)
   say(`data in ${data}`)
   const plant = await Plant.start(options, data, sections, signal)
   let report: UpReport
@@ -153,7 +154,7 @@ class Plant {
   async #start(sections: AgentSections, signal: AbortSignal): Promise<void> {
     const broker = this.#spawn('broker', ['broker', '--port', '0', '--json'])
     const collectorData = join(this.#data, 'collector')
-    await makeFolder(collectorData)
+    await makeDataFolder(collectorData)
     const collectorConfig = join(this.#data, 'collector.yaml')
     const log = await this.#engine(signal)
     await writeCollectorConfig(collectorConfig, 0, log)
@@ -444,9 +445,9 @@ function checkedSpeed(text: string): string {
   return text
 }
 
-async function makeFolder(path: string): Promise<void> {
+async function makeDataFolder(path: string): Promise<void> {
   try {
-    await mkdir(path, { recursive: true })
+    await makeFolder(path)
   } catch (cause) {
     throw new UserError(
       `${path}: cannot make the folder (${(cause as NodeJS.ErrnoException).code}): choose another --data`,
