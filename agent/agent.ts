@@ -83,6 +83,9 @@ const resentAtOnce = 1_000
 /** With a full disk, room is looked for this often. */
 const diskFullRetryMs = 5_000
 
+/** Time for the answer to a batch that is on its way while the uplink's configuration changes. */
+const lastAnswerMs = 5_000
+
 /** Retry of a failed store: first at once, then with growing pauses. It is ours alone: no herd to spread. */
 const reopenRetry = { base: 1_000, max: 10_000 }
 
@@ -267,6 +270,9 @@ class Pipeline implements AsyncDisposable {
   /** Settled unless the source is being changed, or is paused. */
   #turning: PromiseWithResolvers<void> | undefined
   #uplinkTurn = new AbortController()
+  /** Links whose place another has taken, until the uplink on them has ended. */
+  readonly #leftLinks: HttpLink[] = []
+  #cancelGrace: () => void = () => {}
   #stopping: AbortSignal | undefined
   #committing: Promise<void> = Promise.resolve()
 
@@ -362,7 +368,7 @@ class Pipeline implements AsyncDisposable {
         if (changes('decode')) this.#decoder = await openDecoder(config, this.#outbox)
         if (changes('filter')) await this.#changeFilter(config)
       })
-      if (link) await this.#changeUplink(link)
+      if (link) this.#changeUplink(link)
     } finally {
       if (turnsSource) this.#turnSource()
     }
@@ -377,12 +383,16 @@ class Pipeline implements AsyncDisposable {
     this.#filter = await openFilter(config, this.#outbox)
   }
 
-  async #changeUplink(link: HttpLink): Promise<void> {
-    const before = this.#link
+  /** A batch that is given up may yet be in the old collector's log, and would be in the new one's as well. */
+  #changeUplink(link: HttpLink): void {
+    const before = this.#uplink
+    const turn = this.#uplinkTurn
+    this.#leftLinks.push(this.#link)
     this.#link = link
     this.#uplink = this.#makeUplink()
-    this.#uplinkTurn.abort()
-    await before.close()
+    before.finish()
+    this.#cancelGrace()
+    this.#cancelGrace = this.#ports.clock.timer(lastAnswerMs, () => turn.abort())
   }
 
   #makeUplink(): Uplink {
@@ -440,6 +450,8 @@ class Pipeline implements AsyncDisposable {
       this.#uplinkTurn = new AbortController()
       const unlink = abortWith(signal, this.#uplinkTurn)
       await uplink.run(this.#uplinkTurn.signal).finally(unlink)
+      this.#cancelGrace()
+      for (const link of this.#leftLinks.splice(0)) await link.close()
       uplink = this.#uplink === uplink || signal.aborted ? undefined : this.#uplink
     }
   }
@@ -583,7 +595,8 @@ class Pipeline implements AsyncDisposable {
 
   [Symbol.asyncDispose] = async () => {
     await this.#source.close()
-    await this.#link.close()
+    this.#cancelGrace()
+    for (const link of [...this.#leftLinks, this.#link]) await link.close()
     await this.#outbox.close()
   }
 }

@@ -115,6 +115,7 @@ export class Uplink {
   #refusedInRow = 0
   #ledgerSentMs = Number.NEGATIVE_INFINITY
   #flushing = false
+  #finishing = false
   #wake: (() => void) | undefined
 
   constructor(options: UplinkOptions) {
@@ -135,8 +136,15 @@ export class Uplink {
     this.#wake?.()
   }
 
+  /** Ends `run` once the batch on its way is answered; what waits is left to another uplink. */
+  finish(): void {
+    this.#finishing = true
+    this.#wake?.()
+  }
+
   /**
-   * Runs until `signal` aborts; a batch on its way is then given up, to be sent again after the next start.
+   * Runs until `finish`, or until `signal` aborts: a batch on its way is then given up, to be sent again after
+   * the next start.
    *
    * @throws OutboxFailure when the outbox fails
    */
@@ -145,7 +153,7 @@ export class Uplink {
     const stop = () => this.#wake?.()
     signal.addEventListener('abort', stop)
     try {
-      while (!signal.aborted) {
+      while (!signal.aborted && !this.#finishing) {
         const lane = this.#nextLane()
         if (!lane) {
           this.#flushing = false
@@ -379,7 +387,8 @@ export class Uplink {
       `not forwarded, kept: ${reason}`,
     )
     this.#flushing = false
-    while (!signal.aborted && !this.#flushing && clock.monotonicMs() < untilMonotonicMs) {
+    const goesOn = () => !signal.aborted && !this.#flushing && !this.#finishing
+    while (goesOn() && clock.monotonicMs() < untilMonotonicMs) {
       this.#status.state = { phase: 'waiting', attempt: this.#attempt, untilMonotonicMs, reason }
       await this.#sleep(untilMonotonicMs - clock.monotonicMs(), signal)
     }
@@ -408,7 +417,7 @@ export class Uplink {
   /** Until a commit, a flush, the signal, or `ms` have passed. */
   #sleep(ms: number, signal: AbortSignal): Promise<void> {
     return new Promise((resolve) => {
-      if (signal.aborted) return resolve()
+      if (signal.aborted || this.#finishing) return resolve()
       const cancel = Number.isFinite(ms)
         ? this.#options.clock.timer(ms, () => this.#wake?.())
         : () => {}
