@@ -1,6 +1,7 @@
 import { type AdmittedReading, Quality, type Value } from '../../shared/reading.ts'
 import { type AlertState, type AlertTiming, Condition } from './condition.ts'
 import { StateProblem, type StateReader, type StateWriter } from './state-bytes.ts'
+import { warmth } from './warmth.ts'
 
 /** Undefined is: not checked. */
 export interface CheckConfig extends AlertTiming {
@@ -110,6 +111,12 @@ export class Check {
     this.#arrivedMs = arrival.monotonicMs
     this.#given = undefined
     return this.#raised
+  }
+
+  warm(): void {
+    const value = typeof this.#value === 'number' ? this.#value : 0
+    warmth[0] =
+      value + this.#newestMs + this.#valueMs + this.#sameSinceMs + this.#arrivedMs + this.#nowMs
   }
 
   /** Time passes without a reading. */

@@ -7,6 +7,8 @@ export interface Outlet {
   readonly held: number
   /** @param alarmed the reading has raised an alert: it goes on whole and first */
   take(reading: AdmittedReading, alarmed: boolean): void
+  /** Fetches what the next reading will need, see `warmth`. */
+  warm?(): void
   /** Time passes without a reading. */
   tick(now: Arrival): void
   /** Lets go of everything held. */

@@ -31,6 +31,8 @@ export function createFilter(options: FilterOptions): Filter {
 
 /** Series objects whose entry is found without looking at their names. */
 const shortcuts = 100_000
+/** Readings whose series are fetched from memory together: enough to overlap, few enough to stay in the cache. */
+export const warmedAtOnce = 16
 /** No rule matches the series. */
 const unmatched = Symbol('unmatched')
 /** Its rule has as many series as it may. */
@@ -50,6 +52,8 @@ interface Entry extends Member {
   soft: boolean
 }
 
+type Found = Entry | typeof unmatched | typeof beyond
+
 /**
  * The filter of a configuration: finds each series its rule, once, and keeps a track of it.
  *
@@ -61,11 +65,13 @@ class RuleFilter implements Filter {
   readonly #verdicts: Verdicts
   readonly #table = new SeriesTable()
   readonly #entries = new Map<string, Entry>()
-  readonly #shortcuts = new BoundedMap<Series, Entry | typeof unmatched | typeof beyond>(shortcuts)
+  readonly #shortcuts = new BoundedMap<Series, Found>(shortcuts)
   readonly #devices = new Map<string, Device>()
   readonly #writer = new StateWriter()
   readonly #journal = new Journal<Entry>(this.#writer, ({ track }) => track?.save(this.#writer))
   #touched: Entry[] = []
+  /** Whose readings come next. */
+  readonly #warmed: Found[] = []
   #lastId = 0
   /** Hard state to go on with, as soon as it is known when that is. */
   #resuming: { entry: Entry; state: HardState }[] = []
@@ -83,19 +89,29 @@ class RuleFilter implements Filter {
   }
 
   judge(readings: readonly AdmittedReading[]): Judgement {
-    for (const reading of readings) {
-      this.#begin(reading.arrival)
-      const entry = this.#entryOf(reading.series)
-      if (typeof entry === 'symbol') {
-        if (entry === beyond) this.#beyond++
-        this.#verdicts.admit(reading)
-        continue
+    for (let from = 0; from < readings.length; from += warmedAtOnce) {
+      const to = Math.min(from + warmedAtOnce, readings.length)
+      const entries = this.#warmed
+      for (let i = from; i < to; i++) {
+        const entry = this.#entryOf(readings[i]!.series)
+        if (typeof entry !== 'symbol') entry.track!.warm()
+        entries[i - from] = entry
       }
-      entry.track!.take(reading)
-      if (entry.track!.unsaved) this.#touch(entry)
-      entry.learned = true
+      for (let i = from; i < to; i++) this.#judge(readings[i]!, entries[i - from]!)
     }
     return this.#finish()
+  }
+
+  #judge(reading: AdmittedReading, entry: Found): void {
+    this.#begin(reading.arrival)
+    if (typeof entry === 'symbol') {
+      if (entry === beyond) this.#beyond++
+      this.#verdicts.admit(reading)
+      return
+    }
+    entry.track!.take(reading)
+    if (entry.track!.unsaved) this.#touch(entry)
+    entry.learned = true
   }
 
   tick(now: Arrival): Judgement {
@@ -161,7 +177,7 @@ class RuleFilter implements Filter {
     }
   }
 
-  #entryOf(series: Series): Entry | typeof unmatched | typeof beyond {
+  #entryOf(series: Series): Found {
     const known = this.#shortcuts.get(series)
     if (known !== undefined) return known
     const key = keyOf(series)
@@ -172,7 +188,7 @@ class RuleFilter implements Filter {
   }
 
   /** Makes an entry for a series that has none, where a rule has room for it. */
-  #enter(key: string, series: Series): Entry | typeof unmatched | typeof beyond {
+  #enter(key: string, series: Series): Found {
     const rule = this.#ruleOf(series)
     if (!rule) return unmatched
     if (!rule.hasRoom) return beyond

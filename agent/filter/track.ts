@@ -11,6 +11,7 @@ import { Detection } from './detect/detection.ts'
 import type { Scored } from './detect/detector.ts'
 import type { Device } from './device.ts'
 import { type HardState, part, stateVersion } from './hard-state.ts'
+import type { Outlet } from './outlet.ts'
 import type { Dress } from './reduce/reduction.ts'
 import { Thinning } from './reduce/thinning.ts'
 import type { Rule } from './rule.ts'
@@ -60,6 +61,14 @@ export class Track implements FaultListener {
   /** Readings that wait for a decision, or in case of an alarm. */
   get held(): number {
     return this.#outlet?.held ?? 0
+  }
+
+  /** Fetches what `take` will need, see `warmth`. */
+  warm(): void {
+    const outlet: Outlet | undefined = this.#outlet
+    this.#check?.warm()
+    this.#detection?.warm()
+    outlet?.warm?.()
   }
 
   /** Judges a reading, which is marked and dressed in place. */

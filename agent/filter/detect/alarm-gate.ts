@@ -1,4 +1,5 @@
 import type { StateReader, StateWriter } from '../state-bytes.ts'
+import { warmth } from '../warmth.ts'
 import type { Detector, Scored } from './detector.ts'
 
 export interface AlarmConfig {
@@ -56,6 +57,10 @@ export class AlarmGate {
   /** When the anomaly began that is under way or has just ended, ms. */
   get sinceMs(): number {
     return this.#sinceMs
+  }
+
+  warm(): void {
+    warmth[0] = this.score + this.#tired + this.#left + this.#newestMs
   }
 
   /** @param detector that has just scored the reading */

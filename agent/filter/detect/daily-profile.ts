@@ -1,4 +1,5 @@
 import type { StateReader, StateWriter } from '../state-bytes.ts'
+import { warmth } from '../warmth.ts'
 import type { Scored } from './detector.ts'
 
 const dayMs = 86_400_000
@@ -68,6 +69,11 @@ export class DailyProfile {
     const own = days > 1 ? known[3 * slot + 1]! : this.#usual
     const scale = (own + this.#usual) / 2
     if (scale > 0) this.residual = error / scale
+  }
+
+  warm(): void {
+    const known = this.#known
+    warmth[0] = this.#count + known[3 * Math.max(0, this.#slot)]! + known[known.length - 1]!
   }
 
   /** Mean of the slot under way on earlier days; NaN where there was none. */

@@ -1,4 +1,5 @@
 import { StateProblem, type StateReader, type StateWriter } from '../state-bytes.ts'
+import { warmth } from '../warmth.ts'
 import { type AlarmConfig, AlarmGate, readAlarms, type SavedAlarms } from './alarm-gate.ts'
 import type { Detector, Scored } from './detector.ts'
 import { Ewma } from './ewma.ts'
@@ -43,6 +44,12 @@ export class Detection {
     const at = (this.#seen++ % contextLength) * 2
     this.#ring[at] = reading.timeMs
     this.#ring[at + 1] = reading.value
+  }
+
+  warm(): void {
+    warmth[0] = this.#ring[(this.#seen % contextLength) * 2]!
+    this.#gate.warm()
+    this.#detector.warm?.()
   }
 
   /** In [0, 1], of the last reading: reaches the threshold exactly where it raised an alarm. */

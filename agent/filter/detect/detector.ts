@@ -18,6 +18,8 @@ export interface Detector {
   readonly score: number
   /** What would have been ordinary in place of the value taken last; NaN where it cannot tell. */
   readonly expected: number
+  /** Fetches what the next value will need, see `warmth`. */
+  warm?(): void
   save(writer: StateWriter): void
   /** Goes on with what a detector of the same kind has saved. @throws StateProblem */
   load(reader: StateReader): void

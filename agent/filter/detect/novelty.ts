@@ -1,4 +1,5 @@
 import { StateProblem, type StateReader, type StateWriter } from '../state-bytes.ts'
+import { warmth } from '../warmth.ts'
 
 /** Cells over the range seen, and beyond it on either side. Odd, so that the middle of the range lies inside a cell. */
 const inner = 129
@@ -10,6 +11,8 @@ const capacity = 65_535
 
 /** Numbers of a histogram beside its counts, and doubles that both take. */
 const numberCount = 10
+/** Counts that a line of a processor's cache holds. */
+const countsPerLine = 32
 const stride = numberCount + Math.ceil(cellCount / 4)
 
 /**
@@ -105,6 +108,13 @@ export class Novelty {
     if (value > this.#most) this.#most = value
     if (++this.#seen >= this.#layAt) this.#lay()
     else if (this.#count === capacity) this.#forget()
+  }
+
+  warm(): void {
+    const { numbers, counts } = this.#block
+    let sum = numbers[this.#numbers]! + numbers[this.#numbers + numberCount - 1]!
+    for (let i = 0; i < cellCount; i += countsPerLine) sum += counts[this.#cells + i]!
+    warmth[0] = sum
   }
 
   /** The middle of what was seen as of the last laying; NaN during warm-up. */

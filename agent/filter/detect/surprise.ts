@@ -1,4 +1,5 @@
 import type { StateReader, StateWriter } from '../state-bytes.ts'
+import { warmth } from '../warmth.ts'
 import { DailyProfile, type ProfileTuning, profileTuning } from './daily-profile.ts'
 import type { Detector, Scored } from './detector.ts'
 import { Novelty, type NoveltyTuning, noveltyTuning } from './novelty.ts'
@@ -34,6 +35,13 @@ export class Surprise implements Detector {
     this.#byTimeOfDay = this.#residual.rarity > this.#value.rarity
     const rarity = this.#byTimeOfDay ? this.#residual.rarity : this.#value.rarity
     this.score = Math.min(1, Math.max(0, Math.log2(rarity)) / mostBits)
+  }
+
+  warm(): void {
+    this.#value.warm()
+    this.#residual.warm()
+    this.#profile.warm()
+    warmth[0] = this.score
   }
 
   get expected(): number {

@@ -1,5 +1,6 @@
 import type { AdmittedReading, Series } from '../../../shared/reading.ts'
 import type { StateWriter } from '../state-bytes.ts'
+import { warmth } from '../warmth.ts'
 import type { Decisions, Segmenter } from './segment.ts'
 import type { Tolerance } from './tolerance.ts'
 
@@ -92,6 +93,11 @@ export class Cone implements Segmenter {
     }
     out.keep(reading, false)
     this.begin(reading)
+  }
+
+  warm(): void {
+    const numbers = this.#numbers
+    warmth[0] = numbers[0]! + numbers[numbers.length - 1]! + this.#tolerance.epsilon
   }
 
   advance(out: Decisions): void {

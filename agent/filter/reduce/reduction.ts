@@ -1,5 +1,6 @@
 import { type AdmittedReading, Quality, type Series } from '../../../shared/reading.ts'
 import { StateProblem, type StateReader, type StateWriter } from '../state-bytes.ts'
+import { warmth } from '../warmth.ts'
 import { Cone } from './cone.ts'
 import { Hold } from './hold.ts'
 import type { Decisions, Segmenter } from './segment.ts'
@@ -69,6 +70,11 @@ export class Reduction {
     if (this.#restored.length > 0) this.#resume(out)
     this.#takeNext(reading, whole, out)
     if (this.#config.maxDelayMs < Infinity) this.overdue(reading.arrival.monotonicMs, out)
+  }
+
+  warm(): void {
+    warmth[0] = this.#quality
+    this.#active.warm?.()
   }
 
   /** Lets go of what has waited for longer than it may. */

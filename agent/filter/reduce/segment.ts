@@ -25,6 +25,8 @@ export interface Segmenter {
   begin(reading: AdmittedReading): void
   /** Takes the next reading; `whole` keeps it, whatever it is. */
   take(reading: AdmittedReading, whole: boolean, out: Decisions): void
+  /** Fetches what the next reading will need, see `warmth`. */
+  warm?(): void
   /** Keeps the oldest held reading; those behind it are considered anew from there. */
   advance(out: Decisions): void
   /** Decides everything held, the newest is kept; the next reading is kept too, since it is the first again. */

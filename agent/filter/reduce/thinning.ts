@@ -5,6 +5,7 @@ import type { Outlet } from '../outlet.ts'
 import type { FilterRule } from '../schema.ts'
 import type { StateWriter } from '../state-bytes.ts'
 import type { Verdicts } from '../verdicts.ts'
+import { warmth } from '../warmth.ts'
 import { type Dress, Reduction, type ReductionConfig, type SavedReduction } from './reduction.ts'
 import type { Decisions } from './segment.ts'
 
@@ -55,6 +56,11 @@ export class Thinning implements Outlet, Decisions {
     else this.#reduction.release(this)
     this.#reduction.dress(reading)
     this.#verdicts.admit(reading, 'urgent')
+  }
+
+  warm(): void {
+    warmth[0] = this.#arrivedMs
+    this.#reduction.warm()
   }
 
   tick({ monotonicMs }: Arrival): void {

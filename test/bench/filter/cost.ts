@@ -4,6 +4,7 @@ import { runInNewContext } from 'node:vm'
 import { Device } from '../../../agent/filter/device.ts'
 import { createFilter, filterSchema } from '../../../agent/filter/filter.ts'
 import { Rule } from '../../../agent/filter/rule.ts'
+import { warmedAtOnce } from '../../../agent/filter/rule-filter.ts'
 import { Track } from '../../../agent/filter/track.ts'
 import { Verdicts } from '../../../agent/filter/verdicts.ts'
 import {
@@ -72,7 +73,13 @@ function tracksOf({ series }: Plant, rule: Rule): Take {
   const world = { verdicts, table: new SeriesTable(), device: () => new Device(), touch() {} }
   const tracks = series.map((one) => new Track(one, rule, world))
   return (readings, from) => {
-    for (let i = 0; i < readings.length; i++) tracks[from + i]!.take(readings[i]!)
+    // As the filter goes through a group.
+    for (let i = 0; i < readings.length; i++) {
+      if (i % warmedAtOnce === 0)
+        for (let k = i; k < Math.min(i + warmedAtOnce, readings.length); k++)
+          tracks[from + k]!.warm()
+      tracks[from + i]!.take(readings[i]!)
+    }
     verdicts.take([])
   }
 }
