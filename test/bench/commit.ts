@@ -9,7 +9,7 @@ import type { AdmittedReading } from '../../shared/reading.ts'
 import { systemClock } from '../../shared/system.ts'
 import { groupOf, openOutbox } from '../support/outbox.ts'
 import { temporaryDirectory } from '../support/temporary.ts'
-import { bench, interleave, ratios, scoped } from './harness/bench.ts'
+import { bench, cpuRatio, interleave, ratios, scoped } from './harness/bench.ts'
 import { figure } from './harness/figure.ts'
 import { collectGarbage } from './harness/usage.ts'
 import { plant } from './wire/sources.ts'
@@ -48,7 +48,7 @@ await bench(async ({ short, rounds, say }) => {
     ...(short ? [] : [figure('commit.blocksRatio', ratios(rate(outbox), rate(blocks)), 'ratio')]),
     figure('commit.perSecond', rate(outbox), 'readings/s'),
     figure('commit.cpuPerMillion', cost(outbox), 'CPU s/million'),
-    figure('commit.rowsCpuRatio', ratios(cost(outbox), cost(rows)), 'ratio'),
+    cpuRatio('commit.rowsCpuRatio', cost(outbox), cost(rows)),
   ]
 })
 

@@ -3,7 +3,7 @@
 import { join } from 'node:path'
 import { Cloud } from '../support/plant.ts'
 import { temporaryDirectory } from '../support/temporary.ts'
-import { bench, interleave, ratios, scoped } from './harness/bench.ts'
+import { bench, cpuRatio, interleave, ratios, scoped } from './harness/bench.ts'
 import { figure } from './harness/figure.ts'
 import { Program } from './harness/program.ts'
 import { cpuSeconds } from './harness/usage.ts'
@@ -55,7 +55,7 @@ await bench(async ({ short, rounds, say }) => {
   const figures = [
     // What a request costs, however little is in it. With more in it the other side has next to nothing to
     // do but to wait for the disk, and what that costs varies twofold.
-    figure('ingest.smallCpuRatio', ratios(cost(hundred), cost(hundredTheirs)), 'ratio'),
+    cpuRatio('ingest.smallCpuRatio', cost(hundred), cost(hundredTheirs)),
     figure('ingest.cpuPerMillion.100', cost(hundred), 'CPU s/million'),
   ]
   if (short) return figures

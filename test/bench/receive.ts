@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { freePort } from '../support/free-port.ts'
 import { Cloud, Gateway } from '../support/plant.ts'
 import { temporaryDirectory } from '../support/temporary.ts'
-import { bench, interleave, ratios, scoped } from './harness/bench.ts'
+import { bench, cpuRatio, interleave, ratios, scoped } from './harness/bench.ts'
 import { type Figure, figure } from './harness/figure.ts'
 import { Program } from './harness/program.ts'
 import { cpuSeconds } from './harness/usage.ts'
@@ -36,7 +36,7 @@ await bench(async ({ short, rounds, say }) => {
   })
   const figures: Figure[] = [
     figure('receive.ratio', ratios(rates(path), rates(plain)), 'ratio', { atLeast: 2 }),
-    figure('receive.cpuRatio', ratios(costs(path), costs(plain)), 'ratio'),
+    cpuRatio('receive.cpuRatio', costs(path), costs(plain)),
     figure('receive.perSecond', rates(path), 'messages/s'),
     figure('receive.pathCpuPerMillion', costs(path), 'CPU s/million'),
     figure('receive.plainPerSecond', rates(plain), 'messages/s'),

@@ -12,7 +12,7 @@ import {
   mergeItems,
 } from '../../shared/batch.ts'
 import { type AdmittedReading, SeriesTable } from '../../shared/reading.ts'
-import { bench, interleave, ratios } from './harness/bench.ts'
+import { bench, cpuRatio, interleave } from './harness/bench.ts'
 import { type Figure, figure, median, missing } from './harness/figure.ts'
 import { groupsOf, jsonLines, nab, plant, type Source } from './wire/sources.ts'
 
@@ -107,10 +107,14 @@ async function speed({ readings }: Source, rounds: number, short: boolean): Prom
     perSecond('decode', rates.decode, 3e6),
     perSecond('inspect', rates.inspect),
     ...(short ? [] : [perSecond('merge', rates.merge)]),
-    figure('wire.encodeCpuRatio', ratios(rates.packJson, rates.pack), 'ratio'),
-    figure('wire.decodeCpuRatio', ratios(rates.unpackJson, rates.unpack), 'ratio'),
-    figure('wire.inspectCpuRatio', ratios(rates.unpackJson, rates.inspect), 'ratio'),
+    cpuRatio('wire.encodeCpuRatio', costs(rates.pack), costs(rates.packJson)),
+    cpuRatio('wire.decodeCpuRatio', costs(rates.unpack), costs(rates.unpackJson)),
+    cpuRatio('wire.inspectCpuRatio', costs(rates.inspect), costs(rates.unpackJson)),
   ]
+}
+
+function costs(perSecond: readonly number[]): number[] {
+  return perSecond.map((rate) => 1 / rate)
 }
 
 /** Readings in one CPU second, as the median of a few stretches. */

@@ -1,6 +1,6 @@
 import { availableParallelism } from 'node:os'
 import type { Test } from '../../support/clean-up.ts'
-import type { Figure } from './figure.ts'
+import { type Figure, figure } from './figure.ts'
 
 export interface BenchContext {
   /** Only what `--check` compares, in as little time as gives a ratio that can be trusted. */
@@ -58,4 +58,12 @@ export async function interleave<Name extends string, Result>(
 /** One side over the other, round by round. */
 export function ratios(ours: readonly number[], theirs: readonly number[]): number[] {
   return ours.map((value, round) => value / theirs[round]!)
+}
+
+/**
+ * CPU time of one side over that of another, each in its quickest round: whatever else the machine does, by
+ * its caches too, only adds to it, and adds to one side more than to the other.
+ */
+export function cpuRatio(name: string, ours: readonly number[], theirs: readonly number[]): Figure {
+  return { ...figure(name, [Math.min(...ours) / Math.min(...theirs)], 'ratio'), runs: ours.length }
 }
