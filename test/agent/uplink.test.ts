@@ -18,6 +18,8 @@ interface Rig {
   uplink: Uplink
   collector: ModelCollector
   clock: ManualClock
+  /** Ends when the uplink does. */
+  running: Promise<void>
   /** Moves time until nothing waits. */
   drain(): Promise<void>
 }
@@ -49,7 +51,7 @@ async function rig(t: TestContext, batch: { maxReadings?: number } = {}): Promis
       return outbox.ledger.buffered === 0
     }, 'drained')
   }
-  return { outbox, uplink, collector, clock, drain }
+  return { outbox, uplink, collector, clock, running, drain }
 }
 
 function values(collector: ModelCollector): unknown[] {
@@ -232,6 +234,19 @@ test('a link too slow for a batch gets smaller ones', async (t) => {
   await drain()
   assert.equal(values(collector).length, 500)
   assert.ok(collector.batches.length > 1)
+})
+
+test('an uplink that is to finish waits for the answer to what it has sent, and sends no more', async (t) => {
+  const { outbox, uplink, collector, clock, running } = await rig(t, { maxReadings: 10 })
+  collector.before = () => {
+    uplink.finish()
+    return undefined
+  }
+  await outbox.commit(groupOf(readings(20)))
+  await clock.advance(1000)
+  await running
+  assert.equal(outbox.ledger.forwarded, 10)
+  assert.equal(collector.requests, 1)
 })
 
 test('retries spread over the whole interval, the first at once', () => {
