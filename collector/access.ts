@@ -155,8 +155,10 @@ function serveWebSocket(server: HttpServer, broker: FleetBroker): void {
   })
   server.onUpgrade((request: IncomingMessage, socket: Duplex, head: Buffer) => {
     socket.on('error', () => {})
-    const { pathname } = new URL(request.url ?? '/', 'http://collector')
-    if (pathname !== fleetPath || !(socket instanceof TLSSocket))
+    // Nobody has shown a certificate yet, and what is thrown here ends the process.
+    const url = URL.parse(request.url ?? '/', 'http://collector')
+    if (!url) return socket.end('HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\r\n')
+    if (url.pathname !== fleetPath || !(socket instanceof TLSSocket))
       return socket.end('HTTP/1.1 404 Not Found\r\nconnection: close\r\n\r\n')
     sockets.handleUpgrade(request, socket, head, (webSocket) => {
       broker.accept(createWebSocketStream(webSocket), socket)

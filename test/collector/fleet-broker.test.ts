@@ -256,3 +256,15 @@ test('the fleet’s MQTT is spoken on the port of HTTPS too, under the same rule
   await assert.rejects(fleet.connect(one, { url }))
   await assert.rejects(fleet.connect({ ...one, tls: { ca: one.tls.ca } as never }, { url }))
 })
+
+test('who asks for WebSocket at an address that is none is told so, and the collector goes on', async (t) => {
+  const fleet = await TestFleet.start(t)
+  const { hostname, port } = new URL(fleet.url)
+  const socket = connect({ host: hostname, port: Number(port), ca: fleet.files.ca })
+  socket.setEncoding('utf8')
+  socket.write('GET // HTTP/1.1\r\nhost: c\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n')
+  const [answer] = await once(socket, 'data')
+  socket.destroy()
+  assert.match(answer, /^HTTP\/1\.1 400 /)
+  assert.deepEqual(await fleet.client.agents(), [])
+})
