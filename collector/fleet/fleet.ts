@@ -309,11 +309,12 @@ export class Fleet implements AsyncDisposable {
     await this.journal[Symbol.asyncDispose]()
   }
 
-  #record(by: string, fact: Fact): Promise<void> {
+  /** Applied at once, unless the journal is broken. Asynchronous, so that even that is a rejection. */
+  async #record(by: string, fact: Fact): Promise<void> {
     const { entry, durable } = this.journal.append(by, fact)
     this.state.apply(entry)
     this.reports.tell({ kind: 'fleet', what: { at: entry.at, by, ...fact } })
-    return durable
+    await durable
   }
 
   #heard(topic: string, payload: Uint8Array): void {

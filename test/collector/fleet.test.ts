@@ -1,0 +1,99 @@
+import assert from 'node:assert/strict'
+import { createHash, generateKeyPairSync } from 'node:crypto'
+import { join } from 'node:path'
+import { type TestContext, test } from 'node:test'
+import { certificateRequest } from '../../agent/enrol/request.ts'
+import type { BusHandler, FleetBus } from '../../collector/fleet/bus.ts'
+import { type CollectorFiles, initFleet, readCollectorFiles } from '../../collector/fleet/files.ts'
+import { Fleet } from '../../collector/fleet/fleet.ts'
+import { cleanUp } from '../support/clean-up.ts'
+import { ManualClock } from '../support/manual-clock.ts'
+import { silentLog } from '../support/silent-log.ts'
+import { temporaryDirectory } from '../support/temporary.ts'
+
+/** Takes what is published and says what it is told to. */
+class FakeBus implements FleetBus {
+  readonly published: { topic: string; bytes: number }[] = []
+  hear: BusHandler = () => {}
+
+  async publish(topic: string, payload: Uint8Array): Promise<void> {
+    this.published.push({ topic, bytes: payload.length })
+  }
+
+  isConnected(): boolean {
+    return true
+  }
+
+  drop(): void {}
+
+  async [Symbol.asyncDispose](): Promise<void> {}
+}
+
+interface Bench {
+  fleet: Fleet
+  bus: FakeBus
+  files: CollectorFiles
+  clock: ManualClock
+  /** Lets a gateway in, with another key each time. */
+  enrol(agent: string): Promise<void>
+}
+
+/** A fleet without its collector. */
+async function openFleet(t: TestContext): Promise<Bench> {
+  const folder = await temporaryDirectory(t)
+  const clock = new ManualClock()
+  const nowMs = clock.wallMs()
+  const url = 'https://c.example:7443'
+  await initFleet({ folder: join(folder, 'fleet'), url, hosts: [], manager: 'alice', nowMs })
+  const files = await readCollectorFiles(join(folder, 'fleet'), nowMs)
+  const fleet = await Fleet.open({
+    folder: join(folder, 'data'),
+    files,
+    lifetimeMs: 86_400_000,
+    clock,
+    logger: silentLog,
+  })
+  cleanUp(t, () => fleet[Symbol.asyncDispose]())
+  const bus = new FakeBus()
+  await fleet.start(async (handler) => {
+    bus.hear = handler
+    return bus
+  })
+  const enrol = async (agent: string) => {
+    await fleet.enrol(await invited(fleet, agent), request(agent), '127.0.0.1')
+  }
+  return { fleet, bus, files, clock, enrol }
+}
+
+/** @returns the token’s secret */
+async function invited(fleet: Fleet, agent: string): Promise<Uint8Array> {
+  const secret = new TextEncoder().encode(`secret of ${agent}`)
+  const hash = createHash('sha256').update(secret).digest('hex')
+  const expiresMs = Date.UTC(2027, 0, 1)
+  await fleet.invite('manager:alice', [{ agent, labels: { group: 'boilers' }, hash, expiresMs }])
+  return secret
+}
+
+function request(agent: string): string {
+  const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
+  return certificateRequest(privateKey, agent)
+}
+
+function say(bus: FakeBus, topic: string, what: object): void {
+  bus.hear(`headgate/v1/${topic}`, new TextEncoder().encode(JSON.stringify(what)))
+}
+
+function resultOf(id: string) {
+  return { id, command: 'flush', state: 'done', at: '2026-01-01T00:00:00Z', problems: [] }
+}
+
+test('a journal that cannot be written any more ends nothing', async (t) => {
+  const { fleet, bus, enrol } = await openFleet(t)
+  await enrol('gw-001')
+  t.mock.method(fleet.journal, 'append', () => {
+    throw new Error('ENOSPC')
+  })
+  fleet.cloned('gw-001')
+  say(bus, 'gw-001/result/c1', resultOf('c1'))
+  await assert.rejects(fleet.label('manager:alice', 'gw-001', {}), /ENOSPC/)
+})
