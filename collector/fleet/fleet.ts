@@ -18,6 +18,7 @@ import { Reports } from './reports.ts'
 import type { RolloutPlan } from './rollout.ts'
 import { Rollouts } from './rollouts.ts'
 import { FleetState, type Member } from './state.ts'
+import { readCommonName } from './who.ts'
 
 export interface FleetOptions {
   /** Where the fleet's journal and documents are kept. */
@@ -163,8 +164,11 @@ export class Fleet implements AsyncDisposable {
    */
   async revoke(by: string, name: string): Promise<void> {
     const member = this.state.members.get(name)
-    if (!member && !this.state.isInvited(name) && !name.includes(':'))
-      throw new FleetProblem(404, 'agent', `no agent ${name}`)
+    if (!member && !this.state.isInvited(name)) {
+      // Of people no list is kept, but a name that nobody can have was mistyped.
+      const who = readCommonName(name)
+      if (!who || who.role === 'agent') throw new FleetProblem(404, 'agent', `no agent ${name}`)
+    }
     await this.registry.revoke(by, name)
     this.#bus?.drop(name)
     this.dropped(name)

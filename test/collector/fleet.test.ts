@@ -97,3 +97,11 @@ test('a journal that cannot be written any more ends nothing', async (t) => {
   say(bus, 'gw-001/result/c1', resultOf('c1'))
   await assert.rejects(fleet.label('manager:alice', 'gw-001', {}), /ENOSPC/)
 })
+
+test('whom nobody can be is not revoked', async (t) => {
+  const { fleet } = await openFleet(t)
+  for (const name of ['manger:bob', 'manager:', 'manager:a:b', 'gw-001'])
+    await assert.rejects(fleet.revoke('manager:alice', name), /no agent/, name)
+  await fleet.revoke('manager:alice', 'manager:bob')
+  assert.deepEqual([...fleet.state.revokedNames.keys()], ['manager:bob'])
+})
