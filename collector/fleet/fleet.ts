@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { UserError } from '../../shared/failure.ts'
 import { type Configuration, EnvelopeFailure, open } from '../../shared/fleet/envelope.ts'
 import type { Labels } from '../../shared/fleet/groups.ts'
-import { topicsOf } from '../../shared/fleet/topics.ts'
+import { parseFleetTopic, topicsOf } from '../../shared/fleet/topics.ts'
 import type { Logger } from '../../shared/log.ts'
 import type { Clock } from '../../shared/ports.ts'
 import type { BusHandler, FleetBus } from './bus.ts'
@@ -324,10 +324,11 @@ export class Fleet implements AsyncDisposable {
   #heard(topic: string, payload: Uint8Array): void {
     if (this.#deaf) return
     const { clock, logger } = this.#options
+    const member = this.state.members.get(parseFleetTopic(topic)?.agent ?? '')
+    // A stock broker lets a revoked agent talk until it reads its list of certificates anew.
+    if (!member || member.revokedMs !== undefined) return
     const news = this.reports.take(topic, payload, clock.wallMs())
     if (!news || news.kind === 'fleet') return
-    const member = this.state.members.get(news.agent)
-    if (!member) return
     const failed = (err: unknown) => logger.error({ err }, 'the fleet’s journal cannot be written')
     if (news.kind === 'result') {
       const { agent, result } = news

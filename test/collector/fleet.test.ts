@@ -105,3 +105,12 @@ test('whom nobody can be is not revoked', async (t) => {
   await fleet.revoke('manager:alice', 'manager:bob')
   assert.deepEqual([...fleet.state.revokedNames.keys()], ['manager:bob'])
 })
+
+test('a revoked agent is not listened to, though its broker still lets it talk', async (t) => {
+  const { fleet, bus, enrol } = await openFleet(t)
+  await enrol('gw-001')
+  await fleet.revoke('manager:alice', 'gw-001')
+  say(bus, 'gw-001/status', { agent: 'gw-001', online: true })
+  say(bus, 'gw-002/status', { agent: 'gw-002', online: true })
+  assert.deepEqual([...fleet.reports.heard.keys()], [], 'nor is somebody unknown')
+})
