@@ -172,7 +172,9 @@ export class FleetState {
         ]
         rollout.why = fact.why
         const { group, version, digest } = rollout.plan
-        if (fact.act === 'finish') this.groups.set(group, { version, digest, atMs })
+        // Something newer may have been pushed while it was under way.
+        if (fact.act === 'finish' && version > (this.groups.get(group)?.version ?? 0))
+          this.groups.set(group, { version, digest, atMs })
         return
       }
     }

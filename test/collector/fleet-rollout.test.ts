@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import type { Fact } from '../../collector/fleet/facts.ts'
 import { nextStep, parseAmount, type RolloutPlan } from '../../collector/fleet/rollout.ts'
-import type { Outcome, Rollout } from '../../collector/fleet/state.ts'
+import { FleetState, type Outcome, type Rollout } from '../../collector/fleet/state.ts'
 import type { ReportState } from '../../shared/fleet/reports.ts'
 
 const members = Array.from({ length: 10 }, (_, i) => `gw-${i}`)
@@ -101,4 +102,17 @@ test('amounts are numbers or shares', () => {
   assert.deepEqual(parseAmount('2.5%'), { percent: 2.5 })
   for (const text of ['', '%', '-1', '1.5', '101%', 'all', '1e3'])
     assert.equal(parseAmount(text), undefined, text)
+})
+
+test('a rollout that ends late leaves the group what was pushed meanwhile', () => {
+  const state = new FleetState()
+  const { plan, id } = begun()
+  const at = new Date(startMs).toISOString()
+  const facts: Fact[] = [
+    { act: 'rollout', id, plan },
+    { act: 'desire', version: 8, digest: 'newer', agents: [], group: plan.group },
+    { act: 'finish', id },
+  ]
+  for (const [i, fact] of facts.entries()) state.apply({ n: i + 1, at, by: 'manager:alice', fact })
+  assert.equal(state.groupDesired({ group: plan.group })?.version, 8)
 })
