@@ -108,6 +108,8 @@ export class Registry {
     const { agent } = invitation
     const { serial, pem, notAfterMs } = await authority.sign(request, agent, lifetimeMs, nowMs)
     const key = request.fingerprint
+    // It may have been withdrawn meanwhile, and is to stay so.
+    if (state.invitations.get(hash)?.key !== key) return refuse('token')
     await record(agent, { act: 'enrol', agent, hash, key, serial, notAfterMs })
     return { member: state.members.get(agent)!, certificate: pem }
   }
@@ -115,7 +117,8 @@ export class Registry {
   /** @throws Refused */
   async renew(certificate: X509Certificate, requestPem: string, from: string) {
     const { state, record, authority, lifetimeMs } = this.#options
-    const { who, notAfterMs: oldEndMs } = this.check(certificate)
+    const shown = this.check(certificate)
+    const { who, notAfterMs: oldEndMs } = shown
     const nowMs = this.#nowMs()
     const agent = who.name
     const member = state.members.get(agent)
@@ -127,6 +130,9 @@ export class Registry {
     if (request.fingerprint !== member.key)
       return this.#refuse('other_key', { what: 'renew', from, agent })
     const { serial, pem, notAfterMs } = await authority.sign(request, agent, lifetimeMs, nowMs)
+    // It may have been revoked meanwhile: no list would ever name the new one.
+    const refusal = this.standing(shown)
+    if (refusal) throw new Refused(refusal)
     await record(agent, { act: 'renew', agent, serial, notAfterMs })
     return { member, certificate: pem }
   }

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { createHash, generateKeyPairSync } from 'node:crypto'
+import { createHash, generateKeyPairSync, X509Certificate } from 'node:crypto'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { certificateRequest } from '../../agent/enrol/request.ts'
@@ -113,4 +113,35 @@ test('a revoked agent is not listened to, though its broker still lets it talk',
   say(bus, 'gw-001/status', { agent: 'gw-001', online: true })
   say(bus, 'gw-002/status', { agent: 'gw-002', online: true })
   assert.deepEqual([...fleet.reports.heard.keys()], [], 'nor is somebody unknown')
+})
+
+/** Revokes an agent just when a certificate has been signed for it. */
+function revokeWhileSigning(t: TestContext, { fleet, files }: Bench): void {
+  const { authority } = files
+  const sign = authority.sign.bind(authority)
+  t.mock.method(authority, 'sign', async (...args: Parameters<typeof sign>) => {
+    const issued = await sign(...args)
+    await fleet.revoke('manager:alice', args[1])
+    return issued
+  })
+}
+
+test('an agent that is revoked while it enrols stays out', async (t) => {
+  const bench = await openFleet(t)
+  revokeWhileSigning(t, bench)
+  await assert.rejects(bench.enrol('gw-001'), { code: 'token' })
+  assert.equal(bench.fleet.state.members.size, 0)
+})
+
+test('an agent that is revoked while it renews gets no certificate that no list names', async (t) => {
+  const bench = await openFleet(t)
+  const { fleet, clock } = bench
+  const asked = request('gw-001')
+  const secret = await invited(fleet, 'gw-001')
+  const { certificate } = await fleet.enrol(secret, asked, '127.0.0.1')
+  clock.setWall(clock.wallMs() + 43_200_000)
+  revokeWhileSigning(t, bench)
+  const renewed = fleet.registry.renew(new X509Certificate(certificate), asked, '127.0.0.1')
+  await assert.rejects(renewed, { code: 'revoked' })
+  assert.deepEqual(fleet.state.members.get('gw-001')?.certificates, [])
 })
