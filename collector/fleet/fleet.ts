@@ -148,8 +148,9 @@ export class Fleet implements AsyncDisposable {
     if (desired && desired.version > (member.desired?.version ?? 0)) {
       const { version, digest } = desired
       await this.#record('collector', { act: 'desire', version, digest, agents: [member.name] })
-      await this.#publishDesired([member.name])
     }
+    // Even where it is what it had before: a revocation in between has taken it from the broker.
+    await this.#publishDesired([member.name])
     return enrolled
   }
 

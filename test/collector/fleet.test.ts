@@ -1,11 +1,17 @@
 import assert from 'node:assert/strict'
-import { createHash, generateKeyPairSync, X509Certificate } from 'node:crypto'
+import { createHash, generateKeyPairSync, type KeyObject, X509Certificate } from 'node:crypto'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { certificateRequest } from '../../agent/enrol/request.ts'
 import type { BusHandler, FleetBus } from '../../collector/fleet/bus.ts'
-import { type CollectorFiles, initFleet, readCollectorFiles } from '../../collector/fleet/files.ts'
+import {
+  type CollectorFiles,
+  initFleet,
+  readCollectorFiles,
+  readManagerFiles,
+} from '../../collector/fleet/files.ts'
 import { Fleet } from '../../collector/fleet/fleet.ts'
+import { sign } from '../../shared/fleet/envelope.ts'
 import { cleanUp } from '../support/clean-up.ts'
 import { ManualClock } from '../support/manual-clock.ts'
 import { silentLog } from '../support/silent-log.ts'
@@ -33,6 +39,7 @@ interface Bench {
   fleet: Fleet
   bus: FakeBus
   files: CollectorFiles
+  configKey: KeyObject
   clock: ManualClock
   /** Lets a gateway in, with another key each time. */
   enrol(agent: string): Promise<void>
@@ -54,6 +61,7 @@ async function openFleet(t: TestContext): Promise<Bench> {
     logger: silentLog,
   })
   cleanUp(t, () => fleet[Symbol.asyncDispose]())
+  const { configKey } = await readManagerFiles(join(folder, 'fleet'))
   const bus = new FakeBus()
   await fleet.start(async (handler) => {
     bus.hear = handler
@@ -62,7 +70,7 @@ async function openFleet(t: TestContext): Promise<Bench> {
   const enrol = async (agent: string) => {
     await fleet.enrol(await invited(fleet, agent), request(agent), '127.0.0.1')
   }
-  return { fleet, bus, files, clock, enrol }
+  return { fleet, bus, files, configKey, clock, enrol }
 }
 
 /** @returns the token’s secret */
@@ -81,6 +89,13 @@ function request(agent: string): string {
 
 function say(bus: FakeBus, topic: string, what: object): void {
   bus.hear(`headgate/v1/${topic}`, new TextEncoder().encode(JSON.stringify(what)))
+}
+
+function configuration({ configKey, clock }: Bench, version: number): Uint8Array {
+  const notBeforeMs = clock.wallMs()
+  const times = { notBeforeMs, expiresMs: notBeforeMs + 3_600_000 }
+  const what = { group: 'boilers', version, ...times, document: { n: version } }
+  return sign({ kind: 'configuration', ...what }, configKey)
 }
 
 function resultOf(id: string) {
@@ -144,4 +159,18 @@ test('an agent that is revoked while it renews gets no certificate that no list 
   const renewed = fleet.registry.renew(new X509Certificate(certificate), asked, '127.0.0.1')
   await assert.rejects(renewed, { code: 'revoked' })
   assert.deepEqual(fleet.state.members.get('gw-001')?.certificates, [])
+})
+
+test('an agent that was revoked and is let in again is sent what it had before', async (t) => {
+  const bench = await openFleet(t)
+  const { fleet, bus, enrol } = bench
+  await enrol('gw-001')
+  await fleet.push('manager:alice', configuration(bench, 1))
+  await fleet.revoke('manager:alice', 'gw-001')
+  await enrol('gw-001')
+  const desired = bus.published.filter(({ topic }) => topic.endsWith('/gw-001/config/desired'))
+  assert.deepEqual(
+    desired.map(({ bytes }) => bytes > 0),
+    [true, false, true],
+  )
 })
