@@ -325,9 +325,12 @@ export class Fleet implements AsyncDisposable {
   #heard(topic: string, payload: Uint8Array): void {
     if (this.#deaf) return
     const { clock, logger } = this.#options
-    const member = this.state.members.get(parseFleetTopic(topic)?.agent ?? '')
+    const target = parseFleetTopic(topic)
+    const member = target && this.state.members.get(target.agent)
     // A stock broker lets a revoked agent talk until it reads its list of certificates anew.
     if (!member || member.revokedMs !== undefined) return
+    // Unasked, or said again: it would fill the journal, and push the results of others out.
+    if (target.kind === 'result' && !member.commands.has(target.id)) return
     const news = this.reports.take(topic, payload, clock.wallMs())
     if (!news || news.kind === 'fleet') return
     const failed = (err: unknown) => logger.error({ err }, 'the fleet’s journal cannot be written')
@@ -340,7 +343,7 @@ export class Fleet implements AsyncDisposable {
       const { agent } = news
       const { desired, state, problems } = news.reported
       const known = desired !== null && this.state.digests.has(desired)
-      if (known && outcomes.includes(state) && member.outcomes.get(desired)?.state !== state) {
+      if (known && outcomes.includes(state) && this.state.isNews(member, desired, state)) {
         const [problem] = problems
         const why = problem
           ? `${problem.path ? `${problem.path}: ` : ''}${problem.message}`

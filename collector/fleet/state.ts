@@ -24,6 +24,8 @@ export interface Member {
   desired: Desired | undefined
   /** By version: what became of it, the latest word. */
   outcomes: Map<number, Outcome>
+  /** Ids of commands that it was sent and has not answered. */
+  commands: Set<string>
 }
 export interface Desired {
   version: number
@@ -34,6 +36,8 @@ export interface Outcome {
   state: ReportState
   atMs: number
   why: string | undefined
+  /** How often it has changed, the first included. */
+  times: number
 }
 
 export interface Rollout {
@@ -57,6 +61,10 @@ export interface OpenInvitation extends Invitation {
 
 /** Versions and outcomes of an agent that are looked back on. */
 const maxOutcomes = 50
+/** An agent that cannot make up its mind about a version is not followed for ever. */
+const maxChanges = 10
+/** Commands to an agent that may yet be answered. */
+const maxOpenCommands = 100
 /** From so many on, invitations that have expired are forgotten. */
 const maxInvitations = 10_000
 /** Certificates that were revoked are listed until they have expired, and a while longer. */
@@ -105,6 +113,16 @@ export class FleetState {
     return newest
   }
 
+  /**
+   * Whether an outcome is worth an entry. So a rogue agent adds a bounded number of them for each version
+   * that there is.
+   */
+  isNews({ outcomes }: Member, version: number, state: ReportState): boolean {
+    const known = outcomes.get(version)
+    if (known) return known.state !== state && known.times < maxChanges
+    return outcomes.size < maxOutcomes || version > Math.min(...outcomes.keys())
+  }
+
   apply({ at, by, fact }: Entry<Fact>): void {
     const atMs = Date.parse(at)
     switch (fact.act) {
@@ -148,6 +166,16 @@ export class FleetState {
         return
       case 'outcome':
         this.#outcome(fact, atMs)
+        return
+      case 'command': {
+        const commands = this.members.get(fact.agent)?.commands
+        if (!commands) return
+        commands.add(fact.id)
+        if (commands.size > maxOpenCommands) commands.delete(commands.values().next().value!)
+        return
+      }
+      case 'result':
+        this.members.get(fact.agent)?.commands.delete(fact.id)
         return
       case 'rollout':
         this.rollouts.set(fact.id, {
@@ -208,6 +236,7 @@ export class FleetState {
       unconfirmed: hash,
       desired: before?.desired,
       outcomes: before?.outcomes ?? new Map(),
+      commands: new Set(),
     })
   }
 
@@ -236,7 +265,8 @@ export class FleetState {
   #outcome(fact: Extract<Fact, { act: 'outcome' }>, atMs: number): void {
     const outcomes = this.members.get(fact.agent)?.outcomes
     if (!outcomes) return
-    outcomes.set(fact.version, { state: fact.state, atMs, why: fact.why })
-    if (outcomes.size > maxOutcomes) outcomes.delete(outcomes.keys().next().value!)
+    const times = (outcomes.get(fact.version)?.times ?? 0) + 1
+    outcomes.set(fact.version, { state: fact.state, atMs, why: fact.why, times })
+    if (outcomes.size > maxOutcomes) outcomes.delete(Math.min(...outcomes.keys()))
   }
 }

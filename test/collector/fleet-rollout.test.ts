@@ -33,7 +33,12 @@ function begun(changes: Partial<RolloutPlan> = {}): Rollout {
   }
 }
 
-const outcome = (state: ReportState, atMs = startMs): Outcome => ({ state, atMs, why: undefined })
+const outcome = (state: ReportState, atMs = startMs): Outcome => ({
+  state,
+  atMs,
+  why: undefined,
+  times: 1,
+})
 const all = (state: ReportState, names: readonly string[] = members) =>
   new Map(names.map((name) => [name, outcome(state)]))
 

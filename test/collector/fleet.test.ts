@@ -98,13 +98,20 @@ function configuration({ configKey, clock }: Bench, version: number): Uint8Array
   return sign({ kind: 'configuration', ...what }, configKey)
 }
 
+function command({ configKey, clock }: Bench, id: string): Uint8Array {
+  const what = { agent: 'gw-001', id, command: 'flush', arguments: {} }
+  return sign({ kind: 'command', ...what, expiresMs: clock.wallMs() + 3_600_000 }, configKey)
+}
+
 function resultOf(id: string) {
   return { id, command: 'flush', state: 'done', at: '2026-01-01T00:00:00Z', problems: [] }
 }
 
 test('a journal that cannot be written any more ends nothing', async (t) => {
-  const { fleet, bus, enrol } = await openFleet(t)
+  const bench = await openFleet(t)
+  const { fleet, bus, enrol } = bench
   await enrol('gw-001')
+  await fleet.command('manager:alice', command(bench, 'c1'))
   t.mock.method(fleet.journal, 'append', () => {
     throw new Error('ENOSPC')
   })
@@ -173,4 +180,34 @@ test('an agent that was revoked and is let in again is sent what it had before',
     desired.map(({ bytes }) => bytes > 0),
     [true, false, true],
   )
+})
+
+test('the result of a command is taken once, and none that nobody has asked for', async (t) => {
+  const bench = await openFleet(t)
+  const { fleet, bus, enrol } = bench
+  await enrol('gw-001')
+  await enrol('gw-002')
+  await fleet.command('manager:alice', command(bench, 'c1'))
+  const before = fleet.journal.length
+  for (const topic of ['gw-001/result/c2', 'gw-002/result/c1', 'gw-001/result/c1'])
+    for (let i = 0; i < 3; i++) say(bus, topic, resultOf(topic.split('/')[2]!))
+  assert.equal(fleet.journal.length, before + 1)
+  assert.equal(fleet.reports.results.size, 1)
+  assert.equal(fleet.reports.results.get('gw-001 c1')?.state, 'done')
+})
+
+test('an agent that takes back what it says again and again does not fill the journal', async (t) => {
+  const bench = await openFleet(t)
+  const { fleet, bus, enrol } = bench
+  await enrol('gw-001')
+  for (let version = 1; version <= 60; version++)
+    await fleet.push('manager:alice', configuration(bench, version))
+  const before = fleet.journal.length
+  for (let i = 0; i < 3_000; i++) {
+    const state = Math.floor(i / 60) % 2 === 0 ? 'good' : 'reverted'
+    const reported = { version: 0, since: '2026-01-01T00:00:00Z', problems: [] }
+    say(bus, 'gw-001/config/reported', { ...reported, state, desired: (i % 60) + 1 })
+  }
+  const added = fleet.journal.length - before
+  assert.ok(added >= 60 && added <= 600, `${added} entries`)
 })
