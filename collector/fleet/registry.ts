@@ -66,6 +66,8 @@ export interface RegistryOptions {
 const renewAfterExpiryMs = 365 * 86_400_000
 /** A certificate is renewed only once so much of its life is over. */
 const renewFrom = 0.1
+/** A renewal whose answer was lost is asked for again after so long: no signing for each request. */
+const askAgainMs = 60_000
 /** Refusals that are written down each, a minute: whoever knocks must not fill the disk. */
 const refusalsPerMinute = 20
 
@@ -124,8 +126,12 @@ export class Registry {
     const member = state.members.get(agent)
     if (who.role !== 'agent' || !member) throw new Refused('unknown')
     if (oldEndMs + renewAfterExpiryMs < nowMs) throw new Refused('expired')
-    const newestMs = Math.max(...member.certificates.map(({ notAfterMs }) => notAfterMs))
-    if (newestMs - nowMs > lifetimeMs * (1 - renewFrom)) throw new Refused('early')
+    const newest = member.certificates.reduce((a, b) => (b.notAfterMs > a.notAfterMs ? b : a))
+    const renewedMs = newest.notAfterMs - lifetimeMs
+    // Who comes with an older one may have lost the answer with the newest, and cannot get in without.
+    const restMs = lifetimeMs * renewFrom
+    const waitMs = newest.serial === shown.serial ? restMs : Math.min(restMs, askAgainMs)
+    if (nowMs - renewedMs < waitMs) throw new Refused('early')
     const request = await this.#read(requestPem, 'renew', from, agent)
     if (request.fingerprint !== member.key)
       return this.#refuse('other_key', { what: 'renew', from, agent })

@@ -211,3 +211,18 @@ test('an agent that takes back what it says again and again does not fill the jo
   const added = fleet.journal.length - before
   assert.ok(added >= 60 && added <= 600, `${added} entries`)
 })
+
+test('a gateway that lost the answer to its renewal gets another a minute later', async (t) => {
+  const { fleet, clock } = await openFleet(t)
+  const asked = request('gw-001')
+  const { certificate } = await fleet.enrol(await invited(fleet, 'gw-001'), asked, '127.0.0.1')
+  const renew = (shown: string) =>
+    fleet.registry.renew(new X509Certificate(shown), asked, '127.0.0.1')
+  clock.setWall(clock.wallMs() + 2 * 86_400_000)
+  await renew(certificate) // Lost.
+  await assert.rejects(renew(certificate), { code: 'early' })
+  clock.setWall(clock.wallMs() + 60_000)
+  const { certificate: newest } = await renew(certificate)
+  clock.setWall(clock.wallMs() + 60_000)
+  await assert.rejects(renew(newest), { code: 'early' }, 'it has the newest')
+})
