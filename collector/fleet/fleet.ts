@@ -407,6 +407,9 @@ export class Fleet implements AsyncDisposable {
       if (!member?.desired || member.revokedMs !== undefined) continue
       const { digest, version } = member.desired
       if (last?.digest !== digest) last = { digest, bytes: await this.#documents.get(digest) }
+      // Something newer, or a revocation, may have come while it was read, and looks after itself.
+      const now = this.state.members.get(agent)
+      if (now?.desired?.version !== version || now.revokedMs !== undefined) continue
       if (last.bytes)
         await this.#bus?.publish(topicsOf(agent).desired, last.bytes, { retain: true })
       else logger.error({ agent, version, digest }, 'a configuration is damaged or gone')

@@ -226,3 +226,16 @@ test('a gateway that lost the answer to its renewal gets another a minute later'
   clock.setWall(clock.wallMs() + 60_000)
   await assert.rejects(renew(newest), { code: 'early' }, 'it has the newest')
 })
+
+test('a configuration that was read for too long is not sent after a newer one', async (t) => {
+  const bench = await openFleet(t)
+  const { fleet, bus, enrol } = bench
+  await enrol('gw-001')
+  await fleet.push('manager:alice', configuration(bench, 1))
+  const before = bus.published.length
+  const published = fleet.republish()
+  await fleet.revoke('manager:alice', 'gw-001')
+  await published
+  const after = bus.published.slice(before).filter(({ bytes }) => bytes > 0)
+  assert.deepEqual(after, [])
+})
