@@ -42,6 +42,8 @@ const maxSubscriptions = 32
 /** Who was revoked, or whose certificate has ended, is looked for this often, beside what `drop` does at once. */
 const sweepEveryMs = 15_000
 const handshakeTimeoutMs = 15_000
+/** Whoever does not read is put out after so long: a hundred of them hold everybody up. */
+const drainTimeoutMs = 5_000
 /** So many take-overs of an open connection within this time are no network's doing. */
 const cloneTakeovers = 5
 const cloneWithinMs = 120_000
@@ -87,6 +89,7 @@ export class FleetBroker implements FleetBus {
     let broker: FleetBroker | undefined
     const aedes = await Aedes.createBroker({
       persistence: new RetainedByAgent(),
+      drainTimeout: drainTimeoutMs,
       preConnect: (client, packet, done) => {
         const admission = broker?.admissionOf(client)
         if (!admission) return done(new Error('not admitted'), false)
