@@ -47,13 +47,13 @@ export class Reports {
     const { agent } = target
     let news: News | undefined
     if (target.kind === 'reported') {
-      const reported = readReport(reportedSchema, payload)
+      const reported = plain(readReport(reportedSchema, payload))
       if (reported) {
         this.#of(agent, nowMs).reported = reported
         news = { kind: 'reported', agent, reported }
       }
     } else if (target.kind === 'status') {
-      const status = readReport(statusSchema, payload)
+      const status = plain(readReport(statusSchema, payload))
       if (status) {
         const heard = this.#of(agent, nowMs)
         // A last will says only that it is gone: what was known before stays of use.
@@ -61,8 +61,9 @@ export class Reports {
         news = { kind: 'status', agent, status }
       }
     } else if (target.kind === 'result') {
-      const result = readReport(resultSchema, payload)
-      if (result && result.id === target.id) {
+      const said = readReport(resultSchema, payload)
+      if (said && said.id === target.id) {
+        const result = { ...said, problems: plain(said.problems) }
         this.results.set(`${agent} ${result.id}`, result)
         news = { kind: 'result', agent, result }
       }
@@ -113,4 +114,12 @@ export class Reports {
     this.#changed = true
     return heard
   }
+}
+
+/** Without control characters: managers have it printed, and some of them steer a terminal. */
+function plain<What>(said: What): What {
+  if (typeof said === 'string') return said.replace(/\p{Cc}+/gu, ' ') as What
+  if (Array.isArray(said)) return said.map(plain) as What
+  if (typeof said !== 'object' || said === null) return said
+  return Object.fromEntries(Object.entries(said).map(([key, what]) => [key, plain(what)])) as What
 }

@@ -239,3 +239,20 @@ test('a configuration that was read for too long is not sent after a newer one',
   const after = bus.published.slice(before).filter(({ bytes }) => bytes > 0)
   assert.deepEqual(after, [])
 })
+
+test('what an agent says steers no terminal', async (t) => {
+  const bench = await openFleet(t)
+  const { fleet, bus, enrol } = bench
+  await enrol('gw-001')
+  await fleet.command('manager:alice', command(bench, 'c1'))
+  const problems = [{ path: 'a\u009bb', message: 'no \u001b[2J\r\nway' }]
+  const plain = [{ path: 'a b', message: 'no  [2J way' }]
+  const since = '2026-01-01T00:00:00Z'
+  say(bus, 'gw-001/config/reported', { version: 0, since, state: 'refused', desired: 1, problems })
+  say(bus, 'gw-001/status', { agent: 'gw-001', online: true, source: 'up\u0007' })
+  say(bus, 'gw-001/result/c1', { ...resultOf('c1'), state: 'failed', problems })
+  const { reported, status } = fleet.reports.heard.get('gw-001')!
+  assert.deepEqual(reported?.problems, plain)
+  assert.equal(status?.source, 'up ')
+  assert.deepEqual(fleet.reports.results.get('gw-001 c1')?.problems, plain)
+})
