@@ -54,19 +54,26 @@ export function nextStep(
   outcomeOf: (agent: string) => Outcome | undefined,
   nowMs: number,
 ): Step {
-  const { plan, waves } = rollout
+  const { plan, waves, resumedMs = 0 } = rollout
   const { sent, good, failed } = standing(rollout, outcomeOf)
+  // Whoever let it go on has seen these fail: they are not held against it again.
+  const forgiven = waves
+    .flatMap(({ agents }) => agents)
+    .map(outcomeOf)
+    .filter((outcome) => outcome && hasFailed(outcome) && outcome.atMs <= resumedMs).length
   const allowed = amountOf(plan.maxFailures, members.length)
-  if (failed > allowed)
+  if (failed - forgiven > allowed)
     return { do: 'halt', why: `${failed} of ${sent} agents failed, at most ${allowed} may` }
   const wave = waves.at(-1)
   if (wave) {
     // Whoever was away when it was sent and has not been heard of since says nothing about it. Whoever was
     // there and has fallen silent may have been silenced by it, and is waited for.
     const away = waves.flatMap(({ offline }) => offline).filter((agent) => !outcomeOf(agent))
-    const needed = Math.max(1, Math.ceil((plan.minGoodPercent / 100) * (sent - away.length)))
+    const asked = sent - away.length - forgiven
+    const least = forgiven > 0 ? 0 : 1
+    const needed = Math.max(least, Math.ceil((plan.minGoodPercent / 100) * asked))
     if (good < needed) {
-      const untilMs = wave.atMs + plan.timeoutMs
+      const untilMs = Math.max(wave.atMs, resumedMs) + plan.timeoutMs
       return nowMs >= untilMs
         ? { do: 'halt', why: `${good} of ${sent} agents are good in time, ${needed} must be` }
         : { do: 'wait', untilMs }
@@ -96,11 +103,15 @@ export function standing(
   let good = 0
   let failed = 0
   for (const agent of sent) {
-    const state = outcomeOf(agent)?.state
-    if (state === 'good') good += 1
-    else if (state !== undefined && failedStates.includes(state)) failed += 1
+    const outcome = outcomeOf(agent)
+    if (outcome?.state === 'good') good += 1
+    else if (outcome && hasFailed(outcome)) failed += 1
   }
   return { sent: sent.length, good, failed, pending: sent.length - good - failed }
+}
+
+function hasFailed({ state }: Outcome): boolean {
+  return failedStates.includes(state)
 }
 
 function amountOf(amount: Amount, of: number, round = Math.floor): number {

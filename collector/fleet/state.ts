@@ -48,6 +48,8 @@ export interface Rollout {
   phase: 'running' | 'halted' | 'finished'
   /** Why it halted. */
   why: string | undefined
+  /** When somebody last let it go on though it had halted. */
+  resumedMs: number | undefined
   /** Agents that were sent the new version, wave by wave, with the time of each. */
   waves: { agents: readonly string[]; offline: readonly string[]; atMs: number }[]
   /** Those that it took back. */
@@ -185,6 +187,7 @@ export class FleetState {
           startedMs: atMs,
           phase: 'running',
           why: undefined,
+          resumedMs: undefined,
           waves: [],
           reverted: [],
         })
@@ -199,6 +202,7 @@ export class FleetState {
           fact.act
         ]
         rollout.why = fact.why
+        if (fact.act === 'resume') rollout.resumedMs = atMs
         const { group, version, digest } = rollout.plan
         // Something newer may have been pushed while it was under way.
         if (fact.act === 'finish' && version > (this.groups.get(group)?.version ?? 0))

@@ -15,6 +15,7 @@ function begun(changes: Partial<RolloutPlan> = {}): Rollout {
     startedMs: startMs,
     phase: 'running',
     why: undefined,
+    resumedMs: undefined,
     waves: [],
     reverted: [],
     plan: {
@@ -87,6 +88,26 @@ test('it halts when a wave is not good in time', () => {
   assert.deepEqual(step(rollout, new Map(), startMs + 5_000), {
     do: 'halt',
     why: '0 of 1 agents are good in time, 1 must be',
+  })
+})
+
+test('a rollout that is let go on after it halted is judged by what comes then', () => {
+  const failed = begun({ maxFailures: { count: 0 }, minGoodPercent: 100 })
+  failed.waves = sent(['gw-0', 'gw-1'])
+  const outcomes = all('good').set('gw-1', outcome('reverted'))
+  assert.equal(step(failed, outcomes, startMs + 600).do, 'halt')
+  failed.resumedMs = startMs + 600
+  assert.equal(step(failed, outcomes, startMs + 600).do, 'wave')
+  failed.waves = sent(['gw-0', 'gw-1', 'gw-2'])
+  assert.equal(step(failed, outcomes.set('gw-2', outcome('refused', startMs + 700))).do, 'halt')
+
+  const late = begun()
+  late.waves = sent(['gw-0'])
+  assert.equal(step(late, new Map(), startMs + 9_000).do, 'halt')
+  late.resumedMs = startMs + 9_000
+  assert.deepEqual(step(late, new Map(), startMs + 9_000), {
+    do: 'wait',
+    untilMs: startMs + 14_000,
   })
 })
 
