@@ -1,4 +1,4 @@
-import { createHash, X509Certificate } from 'node:crypto'
+import { createHash, createPublicKey, type KeyObject, X509Certificate } from 'node:crypto'
 import { isDeepStrictEqual } from 'node:util'
 import type { Dispatcher } from 'undici'
 import { z } from 'zod'
@@ -60,18 +60,17 @@ export async function enrol({ url, token, folder, proxy, agent }: EnrolOptions):
   if (!invitation) throw new EnrolRefused('the token is none: it looks like hg1.….…')
   const key = await gatewayKey(folder)
   const unchecked = await call(url, proxy, { rejectUnauthorized: false }, 'GET', 'ca')
-  const { ca } = authoritySchema.parse(unchecked)
-  const { raw } = new X509Certificate(ca)
+  const { ca } = understood(authoritySchema, unchecked, url)
+  const { raw } = certificateIn(ca, url)
   if (!createHash('sha256').update(raw).digest().equals(invitation.pin))
     throw new UserError(
       `${url} is not the collector that the token is from: check the address, and who answers there`,
     )
-  const papers = papersSchema.parse(
-    await call(url, proxy, { ca }, 'POST', 'enrol', {
-      token: Buffer.from(invitation.secret).toString('base64url'),
-      request: certificateRequest(key, agent ?? 'gateway'),
-    }),
-  )
+  const answer = await call(url, proxy, { ca }, 'POST', 'enrol', {
+    token: Buffer.from(invitation.secret).toString('base64url'),
+    request: certificateRequest(key, agent ?? 'gateway'),
+  })
+  const papers = usable(understood(papersSchema, answer, url), key, url)
   if (agent !== undefined && papers.agent !== agent)
     throw new EnrolRefused(
       `the token is for ${papers.agent}, but agent.yaml says ${agent}: set agent, or ask for another invitation`,
@@ -91,11 +90,10 @@ export async function renew(
 ): Promise<void> {
   const tls = identityTls(folder)
   if (!tls) throw new UserError(`${folder}: no identity to renew`)
-  const request = certificateRequest(await gatewayKey(folder), agent)
-  const papers: Papers = papersSchema.parse(
-    await call(url, proxy, tls, 'POST', 'renew', { request }),
-  )
-  await writeRenewal(folder, papers, url)
+  const key = await gatewayKey(folder)
+  const request = certificateRequest(key, agent)
+  const answer = await call(url, proxy, tls, 'POST', 'renew', { request })
+  await writeRenewal(folder, usable(understood(papersSchema, answer, url), key, url), url)
 }
 
 /** Learns what the fleet says of the gateway by now: its labels, and where its broker is. @throws UserError */
@@ -106,11 +104,45 @@ export async function refresh(
 ): Promise<void> {
   const tls = identityTls(folder)
   if (!tls) throw new UserError(`${folder}: no identity`)
-  const said = selfSchema.parse(await call(collector, proxy, tls, 'GET', 'self'))
+  const said = understood(selfSchema, await call(collector, proxy, tls, 'GET', 'self'), collector)
   const { agent, labels, fleetBroker } = known
   if (!isDeepStrictEqual(said, { agent, labels, fleetBroker }))
     await writeIdentity(folder, { ...said, collector })
 }
+
+/** An answer of its shape: whoever stands between may have given another. @throws UserError */
+function understood<Schema extends z.ZodType>(
+  schema: Schema,
+  answer: unknown,
+  url: string,
+): z.output<Schema> {
+  const { data, success, error } = schema.safeParse(answer)
+  if (success) return data
+  throw new UserError(`${url}: ${notCollector}`, { cause: error })
+}
+
+/** @throws UserError where it is none */
+function certificateIn(pem: string, url: string): X509Certificate {
+  try {
+    return new X509Certificate(pem)
+  } catch (cause) {
+    throw new UserError(`${url}: ${notCollector}`, { cause })
+  }
+}
+
+/** Once written, papers take the place of those before: only what will work is. @throws UserError */
+function usable(papers: Papers, key: KeyObject, url: string): Papers {
+  if (!certificateIn(papers.certificate, url).checkPrivateKey(key))
+    throw new UserError(`${url}: the certificate that came is not for the gateway's key`)
+  try {
+    createPublicKey(papers.configKey)
+  } catch (cause) {
+    throw new UserError(`${url}: ${notCollector}`, { cause })
+  }
+  return papers
+}
+
+const notCollector = 'what answers there is no collector: check the address, and what is in between'
 
 async function call(
   url: string,

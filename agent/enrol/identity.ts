@@ -2,6 +2,7 @@ import { createPrivateKey, generateKeyPairSync, type KeyObject, X509Certificate 
 import { readFileSync } from 'node:fs'
 import { chmod, mkdir, open, readFile, rename } from 'node:fs/promises'
 import { join } from 'node:path'
+import { UserError } from '../../shared/failure.ts'
 import type { Labels } from '../../shared/fleet/groups.ts'
 
 /*
@@ -67,7 +68,15 @@ export async function gatewayKey(folder: string): Promise<KeyObject> {
   await chmod(folder, 0o700)
   const path = join(folder, 'key.pem')
   const pem = await readFile(path, 'utf8').catch(() => undefined)
-  if (pem) return createPrivateKey(pem)
+  if (pem) {
+    try {
+      return createPrivateKey(pem)
+    } catch (cause) {
+      throw new UserError(`${path}: the key is damaged: remove ${folder} and enrol again`, {
+        cause,
+      })
+    }
+  }
   const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
   await replace(folder, 'key.pem', privateKey.export({ type: 'pkcs8', format: 'pem' }) as string)
   return privateKey

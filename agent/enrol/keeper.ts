@@ -35,11 +35,15 @@ export async function keepIdentity(options: KeeperOptions, signal: AbortSignal):
       waitMs = await attend(options)
       attempt = 0
     } catch (error) {
-      if (!(error instanceof UserError)) throw error
       const refused = error instanceof EnrolRefused
       const growing = Math.min(retryMs.max, retryMs.base * 2 ** attempt++)
       waitMs = (refused ? retryMs.refused : growing) * (0.5 + random.uniform() / 2)
-      log.warn({ retryInMs: Math.round(waitMs) }, `identity: ${error.message}`)
+      // Whatever it is, a full disk or a page of a captive portal, readings go on: what is said of it differs.
+      const ours = error instanceof UserError
+      log.warn(
+        { retryInMs: Math.round(waitMs), ...(!ours && { err: error }) },
+        `identity: ${(error as Error).message}`,
+      )
     }
     await sleep(clock, waitMs, signal).catch(() => {})
   }
