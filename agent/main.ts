@@ -18,7 +18,7 @@ import { registerEnrol } from './enrol-command.ts'
 import { registerFilter } from './filter-try.ts'
 import { CollectorClock } from './fleet/collector-clock.ts'
 import type { Fleet } from './fleet/fleet.ts'
-import { type FleetHostOptions, openFleet, takePart } from './fleet/host.ts'
+import { type FleetHostOptions, fleetOpener, takePart } from './fleet/host.ts'
 import { openMetrics } from './metrics.ts'
 import { OutboxFailure } from './outbox/failure.ts'
 import { openHealed } from './outbox/heal.ts'
@@ -134,7 +134,8 @@ async function run(file: string): Promise<void> {
     if (error instanceof OutboxFailure) return undefined // The agent knows how to wait for it.
     throw error
   })
-  const fleet = await openFleet(membership)
+  const openFleet = fleetOpener(membership)
+  const fleet = await openFleet()
   const begun = fleet?.config ?? config
   const agent = new Agent(begun, {
     clock: systemClock,
@@ -166,7 +167,7 @@ async function run(file: string): Promise<void> {
   try {
     // A second agent must not take the first one's socket: wait until the store's lock is ours.
     await Promise.race([running, agent.opened])
-    takingPart = takePart(fleet, membership, agent, signal).finally(() => failed.abort())
+    takingPart = takePart(fleet, openFleet, membership, agent, signal).finally(() => failed.abort())
     takingPart.catch(() => {}) // It is told at the end.
     await using _control = await openControl(agent, data, () => member?.status)
     await using _metrics = config.metrics && (await openMetrics(agent, config.metrics))

@@ -1,5 +1,6 @@
 import { sleep } from '../../shared/clock.ts'
 import { version } from '../../shared/command.ts'
+import { UserError } from '../../shared/failure.ts'
 import type { Logger } from '../../shared/log.ts'
 import { proxyFor } from '../../shared/proxy.ts'
 import { systemClock, systemRandom } from '../../shared/system.ts'
@@ -23,12 +24,35 @@ export interface FleetHostOptions {
   joined(fleet: Fleet): void
 }
 
-/** An enrolment that comes while the agent runs is seen after at most this time. */
+/** An enrolment, or a repair, that comes while the agent runs is seen after at most this time. */
 const enrolledMs = 2_000
 const labelsMs = 30_000
 
-/** The agent's part in its fleet, on the real machine; undefined while it is in none. */
-export async function openFleet(options: FleetHostOptions): Promise<Fleet | undefined> {
+/** Gives the agent's part in its fleet, on the real machine; undefined while it is in none. */
+export type FleetOpener = () => Promise<Fleet | undefined>
+
+/**
+ * Where what is known of the fleet is damaged, that is said once, and readings go on without it: the next look
+ * may find it repaired.
+ */
+export function fleetOpener(options: FleetHostOptions): FleetOpener {
+  let told: string | undefined
+  return async () => {
+    try {
+      return await openFleet(options)
+    } catch (error) {
+      const { message } = error as Error
+      if (message !== told) {
+        const ours = error instanceof UserError
+        options.log.error(ours ? {} : { err: error }, `no part in the fleet: ${message}`)
+      }
+      told = message
+      return undefined
+    }
+  }
+}
+
+async function openFleet(options: FleetHostOptions): Promise<Fleet | undefined> {
   const { data, local, log, collectorClock, restart } = options
   const membership = await readMembership(data)
   return (
@@ -52,6 +76,7 @@ export async function openFleet(options: FleetHostOptions): Promise<Fleet | unde
 /** Takes part until `signal` aborts: at once, or as soon as the agent is enrolled. */
 export async function takePart(
   opened: Fleet | undefined,
+  open: FleetOpener,
   options: FleetHostOptions,
   agent: Agent,
   signal: AbortSignal,
@@ -59,9 +84,11 @@ export async function takePart(
   let fleet = opened
   while (!fleet && !signal.aborted) {
     await sleep(systemClock, enrolledMs, signal).catch(() => {})
-    fleet = await openFleet(options)
+    fleet = await open()
   }
   if (!fleet) return
+  // One that was damaged at the start may have had a configuration before.
+  if (!opened && fleet.config !== options.local) await agent.change(fleet.config)
   options.joined(fleet)
   const ended = new AbortController()
   const both = AbortSignal.any([signal, ended.signal])
