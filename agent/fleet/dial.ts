@@ -36,21 +36,21 @@ export function openFleetDialer(
       const [ca, cert, key] = secure
         ? await Promise.all([files.ca, files.cert, files.key].map((file) => readFile(file)))
         : []
+      // An authority that is itself signed by another one is believed as it stands.
+      const tlsFiles = secure && { ca, cert, key, allowPartialTrustChain: true }
       signal.throwIfAborted()
       const { hostname } = new URL(url)
       const host = hostname.replace(/^\[|\]$/g, '')
       // Only who needs it has it in memory.
       const { WebSocket } = await import('ws')
       const socket = new WebSocket(url, ['mqtt'], {
-        ...(secure && { ca, cert, key }),
+        ...tlsFiles,
         ...(through && {
           createConnection: () =>
             secure
               ? tls.connect({
                   socket: through,
-                  ca,
-                  cert,
-                  key,
+                  ...tlsFiles,
                   ...(net.isIP(host) ? { host } : { servername: host }),
                 })
               : through,

@@ -47,7 +47,8 @@ async function connectOptions({ url, tls: files }: DialConfig): Promise<ConnectO
     options: {
       host,
       port,
-      ...(ca && { ca }),
+      // An authority that is itself signed by another one is believed as it stands.
+      ...(ca && { ca, allowPartialTrustChain: true }),
       ...(cert && { cert }),
       ...(key && { key }),
       ...(servername !== undefined && { servername }),

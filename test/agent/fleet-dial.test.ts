@@ -2,10 +2,11 @@ import assert from 'node:assert/strict'
 import { readFile } from 'node:fs/promises'
 import { createServer as createPlainServer } from 'node:http'
 import { createServer } from 'node:https'
-import { type AddressInfo, connect, type Server } from 'node:net'
+import { type AddressInfo, connect, createServer as createPlainTcp, type Server } from 'node:net'
 import { type TestContext, test } from 'node:test'
-import type { TLSSocket } from 'node:tls'
+import { createServer as createTls, type TLSSocket } from 'node:tls'
 import { createWebSocketStream, WebSocketServer } from 'ws'
+import { openFleetDialer } from '../../agent/fleet/dial.ts'
 import { type Certificates, makeCertificates } from '../support/certificates.ts'
 import { cleanUp } from '../support/clean-up.ts'
 import { FleetDesk } from '../support/fleet-desk.ts'
@@ -35,12 +36,41 @@ test('over WebSocket and TLS, through a proxy, with the certificate', async (t) 
   assert.equal(proxy.asked[0], `127.0.0.1:${front.port} Basic ${btoa('user:secret')}`)
 })
 
+test('an authority that is itself signed by another one is believed', async (t) => {
+  const certificates = await makeCertificates(t, 'IP:127.0.0.1', { intermediate: true })
+  const plain = certificates && createPlainTcp()
+  if (!plain) return
+  const { ca, server: own, client } = certificates
+  const front = await webSocketFront(t, certificates, await listen(t, plain))
+  const [cert, key] = await Promise.all([own.cert, own.key].map((file) => readFile(file)))
+  const tlsPort = await listen(t, createTls({ cert: cert!, key: key! }))
+  const proxy = await connectProxy(t)
+  for (const [url, through] of [
+    [`mqtts://127.0.0.1:${tlsPort}`, undefined],
+    [`wss://127.0.0.1:${front.port}/mqtt`, undefined],
+    [`wss://127.0.0.1:${front.port}/mqtt`, `http://127.0.0.1:${proxy.port}`],
+  ] as const)
+    await dial(url, { ca, ...client }, through)
+})
+
+/** Connects, and is done. */
+async function dial(url: string, files: { ca: string; cert: string; key: string }, proxy?: string) {
+  const dialer = openFleetDialer(url, files, proxy)
+  const signal = AbortSignal.timeout(5_000)
+  const connection = await dialer.dial({ data() {}, closed() {} }, signal)
+  connection.destroy()
+}
+
 /** Takes WebSocket connections with a certificate, and hands their bytes to a broker. */
 async function webSocketFront(t: TestContext, { ca, server: own }: Certificates, target: number) {
   const [caPem, cert, key] = await Promise.all(
     [ca, own.cert, own.key].map((file) => readFile(file)),
   )
-  const server = createServer({ ca: caPem!, cert: cert!, key: key!, requestCert: true })
+  const server = createServer({
+    ...{ ca: caPem!, cert: cert!, key: key! },
+    requestCert: true,
+    rejectUnauthorized: false, // Its names tell who has come.
+  })
   const names: string[] = []
   const sockets = new WebSocketServer({ server, handleProtocols: () => 'mqtt' })
   sockets.on('connection', (socket, request) => {

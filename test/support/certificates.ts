@@ -16,10 +16,12 @@ export interface Certificates {
  * Undefined when openssl is not installed and the test was skipped.
  *
  * @param serverName what the server's certificate is for, as openssl writes it: `DNS:…` or `IP:…`
+ * @param intermediate whether the authority is itself signed by another one, whose certificate nobody has
  */
 export async function makeCertificates(
   t: TestContext,
   serverName = 'IP:127.0.0.1',
+  { intermediate = false } = {},
 ): Promise<Certificates | undefined> {
   const openssl = needs(t, 'openssl')
   if (!openssl) return undefined
@@ -28,7 +30,15 @@ export async function makeCertificates(
   const run = (line: string) =>
     execFileSync(openssl, line.split(' '), { cwd: directory, stdio: ['ignore', 'ignore', 'pipe'] })
   const key = '-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes'
-  run(`req -x509 ${key} -keyout ca.key -out ca.pem -days 2 -subj /CN=test-ca`)
+  const root = intermediate ? 'root' : 'ca'
+  run(`req -x509 ${key} -keyout ${root}.key -out ${root}.pem -days 2 -subj /CN=test-${root}`)
+  if (intermediate) {
+    writeFileSync(at('ca.ext'), 'basicConstraints=critical,CA:TRUE')
+    run(`req ${key} -keyout ca.key -out ca.csr -subj /CN=test-ca`)
+    run(
+      'x509 -req -in ca.csr -CA root.pem -CAkey root.key -CAcreateserial -days 2 -extfile ca.ext -out ca.pem',
+    )
+  }
   for (const [name, extensions] of [
     ['server', `subjectAltName=${serverName}`],
     ['client', 'extendedKeyUsage=clientAuth'],
