@@ -322,7 +322,9 @@ export class Fleet {
       },
       diagnostics: async () => ({
         reported: this.#governor.reported,
-        config: redacted(this.config),
+        // As it was sent: what its variables stand for is the gateway's own, and may be secret.
+        document: this.#governor.document,
+        config: redacted(this.#local),
         versions: this.#ports.versions,
         memoryBytes: this.#ports.memoryBytes(),
         status: shortened(this.#agent.status),

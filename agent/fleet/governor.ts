@@ -86,6 +86,11 @@ export class Governor {
     return this.#vault.state.running
   }
 
+  /** What runs as it was sent, its variables as they are written; undefined where it is the file. */
+  get document(): Document | undefined {
+    return this.#vault.document(this.version)
+  }
+
   get paused(): boolean {
     return this.#vault.state.paused
   }

@@ -44,12 +44,16 @@ function bufferOf(status: AgentStatus, nowMs: number) {
   }
 }
 
-/** The running configuration without anything that opens a door. */
-export function redacted({ source, uplink, fleet, ...config }: AgentConfig): object {
+/** The gateway's own configuration without anything that opens a door. */
+export function redacted({ enrol: _, source, uplink, fleet, ...config }: AgentConfig): object {
   const { password, ...shown } = source
   return {
     ...config,
-    source: { ...shown, ...(password !== undefined && { password: '(set)' }) },
+    source: {
+      ...shown,
+      url: withoutUser(source.url),
+      ...(password !== undefined && { password: '(set)' }),
+    },
     uplink: {
       ...uplink,
       url: withoutUser(uplink.url),

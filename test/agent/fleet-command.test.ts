@@ -16,6 +16,11 @@ test('commands: each runs once, and gives its result', async (t) => {
     sections: {
       outbox: { tail: {} },
       source: { username: 'gateway', password: 'hunter2-hunter2' },
+      enrol: {
+        url: 'https://collector.test',
+        token: `hg1.${'A'.repeat(22)}.${'B'.repeat(43)}`,
+        proxy: 'http://user:hunter2@proxy.test',
+      },
       filter: [{ match: { metric: 'state' }, reduce: { method: 'deadband', error: 0 } }],
     },
   })
@@ -28,7 +33,7 @@ test('commands: each runs once, and gives its result', async (t) => {
   const { state, result } = await watcher.ask('look-1', 'diagnostics')
   assert.equal(state, 'done')
   assert.equal((result!.status as { agent: string }).agent, 'gw-001')
-  assert.doesNotMatch(JSON.stringify(result), /hunter2/)
+  assert.doesNotMatch(JSON.stringify(result), /hunter2|hg1\./)
 
   // Raw readings once more, those too that were suppressed: marked, and no duplicates.
   const before = collector.readings.length
@@ -139,4 +144,24 @@ test('a rehearsal says what another filter would have done, and applies nothing'
   const wrong = await watcher.ask('try-2', 'rehearse', { document: { filter: [{ reduce: {} }] } })
   assert.equal(wrong.state, 'failed')
   assert.ok(wrong.problems.some(({ path }) => path === 'filter.0.reduce.error'))
+})
+
+test('diagnostics show a configuration as it was sent, not what its variables stand for', async (t) => {
+  const set = await fleetPlant(t)
+  if (!set) return
+  const { broker, watcher, join } = set
+  await join({ labels: { line: 'hunter2' } })
+  await watcher.until(0, 'none')
+  const variable = `\${label.line}`
+  await watcher.push(
+    1,
+    documentFor(broker.url, {
+      filter: [{ match: { device: variable }, check: { range: [0, 1] } }],
+    }),
+  )
+  await watcher.until(1, 'probation')
+  const { result } = await watcher.ask('look', 'diagnostics')
+  const { document, config } = result as Record<string, { filter: [{ match: object }] }>
+  assert.deepEqual(document!.filter[0].match, { device: variable })
+  assert.doesNotMatch(JSON.stringify([document, config]), /hunter2/)
 })
