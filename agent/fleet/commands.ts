@@ -11,6 +11,7 @@ import type { Logger } from '../../shared/log.ts'
 import type { Clock, Disk } from '../../shared/ports.ts'
 import { formatTime } from '../../shared/time-text.ts'
 import { acceptCommand, type Receiver } from './acceptance.ts'
+import { tellable } from './report.ts'
 import { readWhole, writeWhole } from './whole-file.ts'
 
 const time = z.iso
@@ -204,9 +205,9 @@ export class Commands {
     result?: Record<string, unknown>,
   ): void {
     const at = formatTime(this.#options.clock.wallMs())
-    const told = { id, command, state, at, problems: problems.slice(0, 100) }
+    const told = { id, command, state, at, problems: tellable(problems) }
     const whole = { ...told, ...(result && { result }) }
-    const fits = JSON.stringify(whole).length <= maxReportBytes
+    const fits = Buffer.byteLength(JSON.stringify(whole)) <= maxReportBytes
     const problem = { path: '', message: 'the result is too large to be sent' }
     this.#options.publish(fits ? whole : { ...told, problems: [problem] })
   }

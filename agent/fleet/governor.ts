@@ -13,6 +13,7 @@ import type { AgentConfig } from '../config.ts'
 import { applyDocument } from '../document.ts'
 import { acceptConfiguration } from './acceptance.ts'
 import { type Health, HealthWatch, judge, sampleOf } from './health.ts'
+import { tellable } from './report.ts'
 import { Vault } from './vault.ts'
 
 /** What a governor needs of the agent that it governs. */
@@ -103,7 +104,9 @@ export class Governor {
   /** What is told to the fleet. */
   get reported(): Reported {
     const { running, sinceMs, outcome } = this.#vault.state
-    return { version: running, since: formatTime(sinceMs, 0), ...(this.#refused ?? outcome) }
+    const { problems, ...rest } = this.#refused ?? outcome
+    const since = formatTime(sinceMs, 0)
+    return { version: running, since, ...rest, problems: tellable(problems) }
   }
 
   /** `callback` is called whenever there is something new to report. */

@@ -1,4 +1,5 @@
-import type { AgentReport } from '../../shared/fleet/reports.ts'
+import type { Problem } from '../../shared/config.ts'
+import { type AgentReport, maxReportBytes } from '../../shared/fleet/reports.ts'
 import { lanes } from '../../shared/reading.ts'
 import { formatTime } from '../../shared/time-text.ts'
 import type { AgentStatus } from '../agent.ts'
@@ -6,6 +7,10 @@ import type { AgentConfig } from '../config.ts'
 
 /** Entries of a list that go into a bundle. */
 const maxListed = 50
+/** Of the problems in a message; each is cut well below what a collector takes. */
+const maxProblems = 100
+const maxTextLength = 1_000
+const maxProblemBytes = maxReportBytes / 2
 
 /** What is told on `status`. */
 export function report(options: {
@@ -61,6 +66,19 @@ export function redacted({ enrol: _, source, uplink, fleet, ...config }: AgentCo
     },
     fleet: { ...fleet, ...(fleet.proxy && { proxy: withoutUser(fleet.proxy) }) },
   }
+}
+
+/** Problems that fit into a message: so many of the first, each cut to a length that is taken. */
+export function tellable(problems: readonly Problem[]): Problem[] {
+  const told: Problem[] = []
+  let bytes = 0
+  for (const { path, message } of problems.slice(0, maxProblems)) {
+    const problem = { path: path.slice(0, maxTextLength), message: message.slice(0, maxTextLength) }
+    bytes += Buffer.byteLength(JSON.stringify(problem)) + 1
+    if (bytes > maxProblemBytes) break
+    told.push(problem)
+  }
+  return told
 }
 
 /** A status that fits into a message. */

@@ -5,6 +5,7 @@ import type { AgentStatus } from '../../agent/agent.ts'
 import type { AgentConfig } from '../../agent/config.ts'
 import { Governor, type GovernorOptions } from '../../agent/fleet/governor.ts'
 import { type Document, sign } from '../../shared/fleet/envelope.ts'
+import { readReport, reportedSchema } from '../../shared/fleet/reports.ts'
 import { emptyLedger, type Ledger } from '../../shared/ledger.ts'
 import type { Lane } from '../../shared/reading.ts'
 import { agentConfig } from '../support/agent-in-process.ts'
@@ -590,4 +591,15 @@ test('a disk that takes nothing leaves what runs', async () => {
   gateway.disk.before = () => {}
   await gateway.push(1, documentWith())
   assert.equal(gateway.reported.version, 1)
+})
+
+test('what is told of a configuration with ever so many problems is taken', async () => {
+  const gateway = await Gateway.start()
+  const filter = Array.from({ length: 60 }, (_, i) => ({ [`${i}${'é'.repeat(2_000)}`]: 1 }))
+  await gateway.push(1, documentWith({ filter: filter as never }))
+  const { reported } = gateway.governor
+  assert.equal(reported.state, 'refused')
+  assert.ok(reported.problems.length > 0)
+  const bytes = new TextEncoder().encode(JSON.stringify(reported))
+  assert.deepEqual(readReport(reportedSchema, bytes), reported)
 })
