@@ -1,6 +1,7 @@
 import { once } from 'node:events'
 import { readFile } from 'node:fs/promises'
 import { request } from 'node:http'
+import { request as requestOverTls } from 'node:https'
 import net from 'node:net'
 import tls from 'node:tls'
 import type WebSocket from 'ws'
@@ -111,9 +112,13 @@ async function tunnel(proxy: URL, url: string, signal: AbortSignal): Promise<net
   const { hostname, port, protocol } = new URL(url)
   const target = `${hostname}:${port || (protocol === 'wss:' ? 443 : 80)}`
   const user = `${decodeURIComponent(proxy.username)}:${decodeURIComponent(proxy.password)}`
-  const outgoing = request({
-    host: proxy.hostname.replace(/^\[|\]$/g, ''),
-    port: Number(proxy.port) || 80,
+  const host = proxy.hostname.replace(/^\[|\]$/g, '')
+  const secure = proxy.protocol === 'https:'
+  const outgoing = (secure ? requestOverTls : request)({
+    host,
+    port: Number(proxy.port) || (secure ? 443 : 80),
+    // Otherwise it would be taken from the header `host`, which names where the tunnel goes.
+    ...(secure && { servername: net.isIP(host) ? '' : host }),
     method: 'CONNECT',
     path: target,
     headers: {

@@ -1,10 +1,15 @@
 import assert from 'node:assert/strict'
 import { readFile } from 'node:fs/promises'
-import { createServer as createPlainServer } from 'node:http'
+import { createServer as createPlainServer, type Server as HttpServer } from 'node:http'
 import { createServer } from 'node:https'
 import { type AddressInfo, connect, createServer as createPlainTcp, type Server } from 'node:net'
 import { type TestContext, test } from 'node:test'
-import { createServer as createTls, type TLSSocket } from 'node:tls'
+import {
+  createServer as createTls,
+  getCACertificates,
+  setDefaultCACertificates,
+  type TLSSocket,
+} from 'node:tls'
 import { createWebSocketStream, WebSocketServer } from 'ws'
 import { openFleetDialer } from '../../agent/fleet/dial.ts'
 import { type Certificates, makeCertificates } from '../support/certificates.ts'
@@ -53,6 +58,24 @@ test('an authority that is itself signed by another one is believed', async (t) 
     await dial(url, { ca, ...client }, through)
 })
 
+test('a proxy at an https address is spoken to over TLS', async (t) => {
+  const certificates = await makeCertificates(t, 'DNS:localhost')
+  const plain = certificates && createPlainTcp()
+  if (!plain) return
+  const { ca, server: own, client } = certificates
+  const [caPem, cert, key] = await Promise.all(
+    [ca, own.cert, own.key].map((file) => readFile(file, 'utf8')),
+  )
+  const front = await webSocketFront(t, certificates, await listen(t, plain))
+  const proxy = await connectProxy(t, createServer({ cert: cert!, key: key! }))
+  const before = getCACertificates('default')
+  setDefaultCACertificates([caPem!])
+  cleanUp(t, () => setDefaultCACertificates(before))
+  const url = `wss://localhost:${front.port}/mqtt`
+  await dial(url, { ca, ...client }, `https://localhost:${proxy.port}`)
+  assert.equal(proxy.asked.length, 1)
+})
+
 /** Connects, and is done. */
 async function dial(url: string, files: { ca: string; cert: string; key: string }, proxy?: string) {
   const dialer = openFleetDialer(url, files, proxy)
@@ -85,9 +108,8 @@ async function webSocketFront(t: TestContext, { ca, server: own }: Certificates,
 }
 
 /** A proxy that connects to wherever it is asked to. */
-async function connectProxy(t: TestContext) {
+async function connectProxy(t: TestContext, server: HttpServer = createPlainServer()) {
   const asked: string[] = []
-  const server = createPlainServer()
   server.on('connect', (request, socket) => {
     asked.push(`${request.url} ${request.headers['proxy-authorization']}`)
     const [host, port] = request.url!.split(':')
