@@ -72,7 +72,7 @@ export class Governor {
 
   /** Says which configuration to start with: after a crash loop, or where one is no longer valid, the last good. */
   static async open(options: GovernorOptions): Promise<Governor> {
-    const vault = await Vault.open(options.disk, options.clock.wallMs())
+    const vault = await Vault.open(options.disk, options.configKey, options.clock.wallMs())
     const governor = new Governor(options, vault)
     await governor.#start()
     return governor

@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto'
+import { createHash, type KeyObject } from 'node:crypto'
 import { z } from 'zod'
 import type { Problem } from '../../shared/config.ts'
 import type { Document } from '../../shared/fleet/envelope.ts'
@@ -10,6 +10,8 @@ import { readWhole, writeWhole } from './whole-file.ts'
 const version = z.int().min(0)
 
 const stateSchema = z.object({
+  /** Digest of the key that all of it was signed with, as hex; not in what older agents wrote. */
+  key: z.string().optional(),
   /** The highest version that was ever accepted: nothing at or below it is taken again. */
   accepted: version,
   /** Of the document of `accepted`, as hex. */
@@ -53,7 +55,8 @@ const documentName = /^document-(\d{1,16})\.json$/
 
 /**
  * What an agent remembers of its configurations, over crashes and power cuts: every change is one file that
- * takes another's place. A document is there before the state that names it, and goes after it.
+ * takes another's place. A document is there before the state that names it, and goes after it. It holds for
+ * one signing key: a new fleet counts its versions from 1, and nothing of the one before may run in it.
  */
 export class Vault {
   readonly #disk: Disk
@@ -75,7 +78,8 @@ export class Vault {
     this.damage = damage
   }
 
-  static async open(disk: Disk, nowMs: number): Promise<Vault> {
+  static async open(disk: Disk, configKey: KeyObject, nowMs: number): Promise<Vault> {
+    const key = fingerprint(configKey)
     await disk.makeDirectory(directory)
     const names = await disk.list(directory)
     const documents = new Map<number, Document>()
@@ -88,8 +92,11 @@ export class Vault {
       if (isDocument(content)) documents.set(Number(digits), content)
     }
     const read = stateSchema.safeParse(await readWhole(disk, `${directory}/${stateFile}`))
-    if (read.success) return new Vault(disk, read.data, documents, [])
-    const first = { ...fresh, sinceMs: nowMs }
+    const first = { ...fresh, key, sinceMs: nowMs }
+    if (read.success) {
+      const isOurs = read.data.key === undefined || read.data.key === key
+      return new Vault(disk, isOurs ? { ...read.data, key } : first, documents, [])
+    }
     if (!names.includes(stateFile) && highest === 0) return new Vault(disk, first, documents, [])
     // Never below what was accepted once, as far as that can still be told.
     const state = { ...first, accepted: highest }
@@ -138,6 +145,12 @@ export class Vault {
 
 function isDocument(content: unknown): content is Document {
   return typeof content === 'object' && content !== null && !Array.isArray(content)
+}
+
+function fingerprint(key: KeyObject): string {
+  return createHash('sha256')
+    .update(key.export({ type: 'spki', format: 'der' }))
+    .digest('hex')
 }
 
 function digestOf(document: Document): string {

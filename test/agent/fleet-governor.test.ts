@@ -39,7 +39,7 @@ interface Life {
 
 /** A gateway whose agent is as healthy as the test says. */
 class Gateway {
-  readonly desk = new FleetDesk()
+  desk = new FleetDesk()
   readonly clock = new ManualClock(Date.UTC(2026, 5, 1))
   disk = new MemoryDisk()
   labels: Record<string, string> = { site: 'berlin', group: 'boilers' }
@@ -602,4 +602,25 @@ test('what is told of a configuration with ever so many problems is taken', asyn
   assert.ok(reported.problems.length > 0)
   const bytes = new TextEncoder().encode(JSON.stringify(reported))
   assert.deepEqual(readReport(reportedSchema, bytes), reported)
+})
+
+test('in a new fleet nothing of the one before runs, and versions count from 1 again', async () => {
+  const gateway = await Gateway.start()
+  await gateway.seconds(20)
+  await gateway.push(7, documentWith({ outbox: { maxBytes: '5MiB' } }))
+  await gateway.restart()
+  assert.equal(gateway.reported.version, 7)
+  gateway.desk = new FleetDesk()
+  await gateway.restart()
+  assert.deepEqual(gateway.reported, { version: 0, state: 'none', desired: 0, problems: [] })
+  assert.equal(gateway.governor.config, local)
+  await gateway.seconds(20)
+  await gateway.push(1, documentWith({ outbox: { maxBytes: '6MiB' } }))
+  assert.equal(gateway.reported.version, 1)
+  await gateway.restart()
+  assert.equal(gateway.governor.config.outbox.maxBytes, 6 * 2 ** 20)
+  assert.deepEqual(
+    (await gateway.disk.list('fleet')).filter((name) => name.startsWith('document')),
+    ['document-1.json'],
+  )
 })
