@@ -69,8 +69,8 @@ export class ApiRefused extends UserError {
 export interface FleetAccess extends AsyncDisposable {
   agents(group?: string): Promise<AgentView[]>
   agent(name: string): Promise<AgentView>
-  /** The highest version that was used. */
-  version(): Promise<number>
+  /** The highest version that was used, as far as is known; for `agent`, by its own report too. */
+  version(agent?: string): Promise<number>
   /** The signed bytes of a version. */
   envelope(version: number): Promise<Uint8Array>
   push(envelope: Uint8Array): Promise<{ agents: string[] }>

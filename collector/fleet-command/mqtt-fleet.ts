@@ -14,6 +14,8 @@ const connectTimeoutMs = 10_000
 const quietMs = 400
 /** What a broker has taken comes back to who listens within this time. */
 const comeBackMs = 5_000
+/** So far may what an agent reports be above what the broker keeps, which may have lost some. */
+const maxAhead = 10_000
 
 /**
  * A fleet as its broker shows it to a manager: what is retained, and what comes. Labels, groups and history
@@ -71,12 +73,17 @@ export class MqttFleet implements FleetAccess {
     return this.#view(name)
   }
 
-  async version(): Promise<number> {
-    const sent = [...this.#desired.values()].map(({ version }) => version)
-    const reported = [...this.#reports.heard.values()].flatMap(({ reported }) =>
-      reported ? [reported.version, reported.desired ?? 0] : [],
-    )
-    return Math.max(0, ...sent, ...reported)
+  async version(agent?: string): Promise<number> {
+    const sent = Math.max(0, ...[...this.#desired.values()].map(({ version }) => version))
+    // Nobody signs what an agent reports: it counts for this agent alone, and only within reason.
+    const reported = agent === undefined ? undefined : this.#reports.heard.get(agent)?.reported
+    if (!reported) return sent
+    const known = Math.max(reported.version, reported.desired ?? 0)
+    if (known > sent + maxAhead)
+      throw new UserError(
+        `${agent} reports version ${known}, far above ${sent}, the highest that the broker keeps: find out who speaks under its name`,
+      )
+    return Math.max(sent, known)
   }
 
   async envelope(version: number): Promise<Uint8Array> {

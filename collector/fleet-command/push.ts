@@ -100,7 +100,7 @@ async function send(
   document: Document,
   { expires, wait, timeout }: { expires: number; wait: boolean; timeout: number },
 ): Promise<void> {
-  const version = (await client.version()) + 1
+  const version = (await client.version(target.agent)) + 1
   const { agents } = await client.push(seal(files, target, version, document, expires))
   process.stdout.write(
     `version ${version} is sent to ${agents.length === 1 ? agents[0] : `${agents.length} agents`}\n`,

@@ -200,6 +200,21 @@ test('a manager does without the collector, straight over the broker', async (t)
   cleanUp(t, () => second[Symbol.asyncDispose]())
   assert.equal(await second.version(), 7)
   assert.deepEqual(await second.envelope(7), new Uint8Array(desired[0]!))
+
+  // What an agent makes up is nothing to the others, and burns no versions.
+  const report = async (version: number) => {
+    const since = '2026-01-01T00:00:00Z'
+    const reported = { version, since, state: 'good', desired: version, problems: [] }
+    const topic = 'headgate/v1/gw-001/config/reported'
+    await agent.publishAsync(topic, JSON.stringify(reported), { qos: 1, retain: true })
+    const heard = async () => (await second.agent('gw-001')).reported?.version === version
+    await until(heard, 'the manager hears it')
+  }
+  await report(9)
+  assert.deepEqual([await second.version('gw-001'), await second.version('gw-002')], [9, 7])
+  await report(Number.MAX_SAFE_INTEGER)
+  assert.equal(await second.version('gw-002'), 7)
+  await assert.rejects(second.version('gw-001'), /gw-001 reports version .*far above 7/)
 })
 
 test('a broker that takes everything and drops it is told of', async (t) => {
