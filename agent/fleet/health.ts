@@ -153,7 +153,7 @@ export function judge(before: Health, since: Health, from: AgentConfig, to: Agen
   const bad = (path: string, message: string) => problems.push({ path, message })
   const differs = (...parts: [unknown, unknown]) => !isDeepStrictEqual(...parts)
 
-  const reach = ({ source }: AgentConfig) => sourceReach(source)
+  const reach = ({ source }: AgentConfig) => sourceReach.map((name) => source[name])
   const elsewhere = differs(reach(from), reach(to))
   if (before.connected && !since.connected) {
     if (elsewhere) bad('source', 'the broker was connected before, and is not any more')
@@ -214,30 +214,18 @@ export function judge(before: Health, since: Health, from: AgentConfig, to: Agen
   return problems.length > 0 ? problems : wait ? 'wait' : 'good'
 }
 
-/** What decides whether the broker, the collector, the fleet broker can be reached. */
-function sourceReach({
-  url,
-  version,
-  clientId,
-  username,
-  password,
-  passwordFile,
-  tls,
-  keepalive,
-  connectTimeout,
-}: AgentConfig['source']) {
-  return {
-    url,
-    version,
-    clientId,
-    username,
-    password,
-    passwordFile,
-    tls,
-    keepalive,
-    connectTimeout,
-  }
-}
+/** What decides whether the broker can be reached; likewise the collector and the fleet broker below. */
+const sourceReach = [
+  'url',
+  'version',
+  'clientId',
+  'username',
+  'password',
+  'passwordFile',
+  'tls',
+  'keepalive',
+  'connectTimeout',
+] as const
 
 function uplinkReach({ batch: _, retry: __, compression: ___, ...reach }: AgentConfig['uplink']) {
   return reach
