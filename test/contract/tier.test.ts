@@ -54,6 +54,8 @@ class Tiered {
       const answer = await log.append(entryOf(batch, this.clock.wallMs()))
       assert.equal(answer.code, 'accepted')
       await this.clock.advance(stepMs)
+      // What is copied and removed must not hang on how fast the tier is.
+      await log.retain()
     }
   }
 
@@ -99,10 +101,9 @@ test('readers go on in the tier without noticing, and what was deleted there is 
     {
       await using log = await tiered.open()
       await tiered.fill(log, total)
-      await log.retain()
     }
     const local = (await tiered.localSegments()).length
-    assert.ok(local <= 5, `${name}: ${local} segments are left on the disk`)
+    assert.ok(local <= 3, `${name}: ${local} segments are left on the disk`)
     const log = await tiered.open()
     assert.deepEqual(firstsOf(await readAll(log, { stream: 'readings' })), upTo(total), name)
     const part = await readAll(log, { stream: 'readings', fromOffset: 5, toOffset: 9 })
@@ -167,7 +168,6 @@ test('while the tier cannot be reached nothing leaves the disk, and batches are 
   const tiered = new Tiered(await temporaryDirectory(t), store)
   await using log = await tiered.open()
   await tiered.fill(log, total)
-  await log.retain()
   assert.ok((await tiered.localSegments()).length > 5)
   assert.deepEqual(firstsOf(await readAll(log, { stream: 'readings' })), upTo(total))
   await assert.rejects(access(folder))
