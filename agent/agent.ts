@@ -398,7 +398,15 @@ class Pipeline implements AsyncDisposable {
   #makeUplink(): Uplink {
     const { clock, random, log } = this.#ports
     const { agent, uplink: config } = this.#config
-    return new Uplink({ outbox: this.#outbox, link: this.#link, clock, random, log, agent, config })
+    const decidedMs = () => this.#decidedMs
+    const ports = { outbox: this.#outbox, link: this.#link, clock, random, log }
+    return new Uplink({ ...ports, agent, config, decidedMs })
+  }
+
+  /** What was received before this is in the outbox, or gone from it, as far as it will ever be. */
+  get #decidedMs(): number | undefined {
+    const { acknowledgedMs } = this.#source
+    return acknowledgedMs && Math.min(acknowledgedMs, this.#filter.undecidedMs)
   }
 
   #turnSource(): void {

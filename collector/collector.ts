@@ -7,6 +7,7 @@ import type { Logger } from '../shared/log.ts'
 import { systemClock } from '../shared/system.ts'
 import { type Access, openAccess } from './access.ts'
 import { anybody, forbid } from './auth.ts'
+import { CompletenessService } from './completeness.ts'
 import type { CollectorConfig } from './config.ts'
 import { type Handler, HttpServer, plainHeaders, readBody, send } from './http.ts'
 import { Ingest, json } from './ingest/ingest.ts'
@@ -61,6 +62,7 @@ export class Collector implements AsyncDisposable {
     const limits = { maxBodyBytes: maxBody, maxInflatedBytes: maxInflated }
     const ingest = new Ingest({ log, clock: systemClock, logger, ...limits })
     const streams = openStreams(log, logger, verify)
+    const whole = new CompletenessService(log)
     const gate = new Gate(config.ingest)
     const metrics = new Metrics({ log, ingest, gate, streams })
     const access = await openAccess(config, logger)
@@ -86,6 +88,7 @@ export class Collector implements AsyncDisposable {
       if (url.pathname === '/metrics')
         return sendText(response, 200, await metrics.text(), metrics.contentType)
       if (await streams.answer(request, response, url)) return
+      if (await whole.answer(request, response, url)) return
       send(response, json(404, { code: 'path', message: `nothing at ${url.pathname}` }))
     }
     let server: HttpServer

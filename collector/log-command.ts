@@ -8,6 +8,8 @@ import { type Command, Option } from 'commander'
 import { stopSignal } from '../shared/command.ts'
 import { UserError } from '../shared/failure.ts'
 import { systemClock } from '../shared/system.ts'
+import { type CompletenessAnswer, describeCompleteness } from './completeness.ts'
+import { completeness } from './fanout/completeness.ts'
 import { nextOffsets, readRecords, startsNowhere } from './fanout/fanout.ts'
 import { type Format, formatRecords, formats, headerLine } from './fanout/format.ts'
 import type { VerifyReport } from './log/audit.ts'
@@ -15,7 +17,14 @@ import { nodeDisk } from './log/embedded/disk.ts'
 import { FolderView } from './log/embedded/folder-view.ts'
 import { verifyLog } from './log/embedded/verify.ts'
 import { LogFailure } from './log/engine.ts'
-import { checkPartitions, parseQuery, QueryProblem, type QueryText } from './query.ts'
+import {
+  type CompletenessText,
+  checkPartitions,
+  parseCompleteness,
+  parseQuery,
+  QueryProblem,
+  type QueryText,
+} from './query.ts'
 import { describe } from './streams.ts'
 
 interface SourceOptions {
@@ -54,6 +63,19 @@ export function registerLog(command: Command): void {
       .addOption(new Option('--format <format>', 'how to print').choices(formats).default('csv'))
       .option('--json', 'the same as --format ndjson')
       .action(act((options: ReadOptions) => (name === 'cat' ? cat(options) : tail(options))))
+  withSource(command.command('complete'), "say whether a device's readings of some time are whole")
+    .requiredOption('--device <name>', 'of this device')
+    .requiredOption('--from <time>', 'from this time on, ISO 8601')
+    .requiredOption('--to <time>', 'up to this time')
+    .option('--agent <name>', 'only as far as this agent knows the device')
+    .option('--json', 'print one JSON document')
+    .addHelpText(
+      'after',
+      '\nExits with 0 when complete, 1 when incomplete or not known, 3 when it is too early to say.\n' +
+        '\nExample:\n  headgate log complete --collector http://127.0.0.1:7070 --device pump-1 \\\n' +
+        '    --from 2026-01-31T08:00:00Z --to 2026-01-31T09:00:00Z',
+    )
+    .action(act(complete))
   withSource(command.command('verify'), 'check every frame, batch and sequence')
     .option('--json', 'print one JSON document')
     .addHelpText('after', '\nExample:\n  headgate log verify --data ./var/collector')
@@ -158,6 +180,50 @@ function warnOfDamage(first: number, last: number): void {
     `headgate: offsets ${first} to ${last} are damaged (see headgate log verify)\n`,
   )
   process.exitCode = 1
+}
+
+async function complete(options: SourceOptions & CompletenessText): Promise<void> {
+  const question = parseCompleteness(options)
+  const source = sourceOf(options)
+  const answer =
+    source.kind === 'folder'
+      ? describeCompleteness(question, await completeness(await openView(source.folder), question))
+      : ((await json(await get(source, completenessPath(options)))) as CompletenessAnswer)
+  process.exitCode = { complete: 0, incomplete: 1, unknown: 1, not_yet: 3 }[answer.state]
+  await print(options.json ? `${JSON.stringify(answer, null, 2)}\n` : tellCompleteness(answer))
+}
+
+function completenessPath(options: CompletenessText): string {
+  const parameters = new URLSearchParams()
+  for (const name of ['device', 'from', 'to', 'agent'] as const)
+    if (options[name] !== undefined) parameters.set(name, options[name])
+  return `/v1/completeness?${parameters}`
+}
+
+const stateTexts: Record<CompletenessAnswer['state'], string> = {
+  complete: 'complete',
+  incomplete: 'incomplete',
+  not_yet: 'not yet',
+  unknown: 'unknown: nobody has sent this device then, or in the day before',
+}
+
+function tellCompleteness(answer: CompletenessAnswer): string {
+  const { state, asOf, readings, device, from, to, missing, waiting } = answer
+  const lines = [
+    `${device} ${from} to ${to}: ${stateTexts[state]}${asOf ? `, as of ${asOf}` : ''}`,
+    `${readings} readings`,
+    ...missing.map(({ agent = 'the log', reason, count, atLeast, metrics, from, to }) => {
+      const many = count === undefined ? 'maybe some' : `${atLeast ? 'at least ' : ''}${count}`
+      const what = metrics.length > 0 ? ` of ${metrics.join(', ')}` : ''
+      const when = from || to ? `, ${from ?? '…'} to ${to ?? '…'}` : ''
+      return `missing: ${many}${what}${when} (${agent}: ${reason})`
+    }),
+    ...waiting.map(({ agent, reason, heard, settled }) => {
+      const last = heard ? `last report ${heard}` : 'no report yet'
+      return `waiting: ${agent} ${reason}, ${last}${settled ? `, settled up to ${settled}` : ''}`
+    }),
+  ]
+  return `${lines.join('\n')}\n`
 }
 
 async function verify(options: SourceOptions): Promise<void> {

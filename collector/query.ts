@@ -1,4 +1,5 @@
 import { streams } from '../shared/reading.ts'
+import type { CompletenessQuestion } from './fanout/completeness.ts'
 import { hasSeries, type Query } from './fanout/fanout.ts'
 import { type Format, formats } from './fanout/format.ts'
 
@@ -38,6 +39,32 @@ export function parseQuery(text: QueryText): Query {
     device,
     metric,
   }
+}
+
+/** Which device's readings of which time somebody wants to have whole. */
+export interface CompletenessText {
+  device?: string | undefined
+  from?: string | undefined
+  to?: string | undefined
+  agent?: string | undefined
+}
+
+/** @throws QueryProblem */
+export function parseCompleteness(text: CompletenessText): CompletenessQuestion {
+  const { device, agent } = text
+  if (!device) throw new QueryProblem('name the device')
+  const time = (name: 'from' | 'to') => {
+    const value = text[name]
+    if (value === undefined) throw new QueryProblem(`name the time: ${name} is missing`)
+    const { timeMs } = parsePosition(name, value)
+    if (timeMs === undefined)
+      throw new QueryProblem(`${name} takes a time such as 2026-01-31T08:00:00Z, not "${value}"`)
+    return timeMs
+  }
+  const fromMs = time('from')
+  const toMs = time('to')
+  if (toMs <= fromMs) throw new QueryProblem('to must lie behind from')
+  return { device, fromMs, toMs, agent }
 }
 
 /** What a tail's events have as their id: of each partition the last offset given, or −1. */

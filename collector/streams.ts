@@ -227,10 +227,10 @@ function tailFormat(request: IncomingMessage, url: URL): Format | 'sse' {
 }
 
 /** Aborts when the reader goes away or the service stops. */
-function endOf(response: ServerResponse, stopping: AbortSignal): AbortSignal {
+export function endOf(response: ServerResponse, stopping?: AbortSignal): AbortSignal {
   const gone = new AbortController()
   response.once('close', () => gone.abort())
-  return AbortSignal.any([gone.signal, stopping])
+  return stopping ? AbortSignal.any([gone.signal, stopping]) : gone.signal
 }
 
 /** Comment lines while nothing else happens and the reader keeps up. */

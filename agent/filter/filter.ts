@@ -55,6 +55,11 @@ export interface Filter {
   checkpoint(maxBytes: number): StateChange[]
   /** Readings that wait for a decision now. */
   readonly held: number
+  /**
+   * What came before this is decided, wall clock, ms; Infinity when nothing waits. A window counts from its
+   * beginning.
+   */
+  readonly undecidedMs: number
   /** Counts since the start, for who watches. */
   readonly counts: Readonly<FilterCounts>
 }
@@ -98,5 +103,6 @@ export const passingFilter: Filter = {
   forget: nothing,
   checkpoint: () => [],
   held: 0,
+  undecidedMs: Infinity,
   counts: { series: 0, beyondMaxSeries: 0, late: 0, unreadable: 0 },
 }

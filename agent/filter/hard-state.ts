@@ -41,6 +41,11 @@ export function heldBy({ reduction, dropped, gathered }: HardState): number {
   return (reduction?.held.length ?? 0) + dropped + gathered
 }
 
+/** When the oldest arrived that waits for a decision, or where the first window began, wall clock, ms. */
+export function undecidedSince({ reduction, windows }: HardState): number {
+  return Math.min(reduction?.held[0]?.arrival.wallMs ?? Infinity, windows?.oldestMs ?? Infinity)
+}
+
 /** @throws StateProblem */
 export function readHardState(
   bytes: Uint8Array,

@@ -5,6 +5,11 @@ import type { StateWriter } from './state-bytes.ts'
 export interface Outlet {
   /** Readings that wait for a decision, or in case of an alarm. */
   readonly held: number
+  /**
+   * What came before this is decided, wall clock, ms: a consumer reconstructs it from what was let go.
+   * Infinity when nothing waits.
+   */
+  readonly undecidedMs: number
   /** @param alarmed the reading has raised an alert: it goes on whole and first */
   take(reading: AdmittedReading, alarmed: boolean): void
   /** Fetches what the next reading will need, see `warmth`. */

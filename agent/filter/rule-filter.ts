@@ -8,7 +8,7 @@ import {
 import type { StateChange } from '../state.ts'
 import { Device } from './device.ts'
 import type { Filter, FilterCounts, Judgement, Observer } from './filter.ts'
-import { type HardState, heldBy, readHardState } from './hard-state.ts'
+import { type HardState, heldBy, readHardState, undecidedSince } from './hard-state.ts'
 import { Journal, type Member } from './journal.ts'
 import { Rule } from './rule.ts'
 import type { FilterConfig } from './schema.ts'
@@ -166,6 +166,14 @@ class RuleFilter implements Filter {
     for (const { track } of this.#entries.values()) sum += track?.held ?? 0
     for (const { state } of this.#resuming) sum += heldBy(state)
     return sum
+  }
+
+  get undecidedMs(): number {
+    let oldest = Infinity
+    for (const { track } of this.#entries.values())
+      if (track) oldest = Math.min(oldest, track.undecidedMs)
+    for (const { state } of this.#resuming) oldest = Math.min(oldest, undecidedSince(state))
+    return oldest
   }
 
   get counts(): FilterCounts {

@@ -63,6 +63,10 @@ export class Track implements FaultListener {
     return this.#outlet?.held ?? 0
   }
 
+  get undecidedMs(): number {
+    return this.#outlet?.undecidedMs ?? Infinity
+  }
+
   /** Fetches what `take` will need, see `warmth`. */
   warm(): void {
     const outlet: Outlet | undefined = this.#outlet

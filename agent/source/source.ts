@@ -108,6 +108,7 @@ export class Source implements AsyncIterable<MessageGroup>, AsyncDisposable {
   #retransmitted = 0
   #sessionPresent: boolean | undefined
   #connectedSinceMs: number | undefined
+  #lostMs: number | undefined
   #retryAtMs: number | undefined
   #lastError: SourceStatus['lastError']
   readonly #logged = new Map<string, { message: string; atMs: number }>()
@@ -230,6 +231,17 @@ export class Source implements AsyncIterable<MessageGroup>, AsyncDisposable {
   }
 
   /**
+   * What was received before this is acknowledged, wall clock, ms; while there is no connection it is when the
+   * last one ended, undefined before the first.
+   */
+  get acknowledgedMs(): number | undefined {
+    const reachedMs =
+      this.#connectedSinceMs === undefined ? this.#lostMs : this.#options.clock.wallMs()
+    const inHand = this.#handed[0]?.group.arrival.wallMs
+    return reachedMs === undefined ? undefined : Math.min(reachedMs, inHand ?? Infinity)
+  }
+
+  /**
    * Hands out nothing more, waits a moment for the group in hand to be acknowledged, and leaves the broker,
    * which keeps the session and everything else; safe to call twice.
    */
@@ -330,6 +342,7 @@ export class Source implements AsyncIterable<MessageGroup>, AsyncDisposable {
     this.#link = undefined
     this.#retransmitted += link.retransmitted
     this.#publisher.disconnected()
+    if (this.#connectedSinceMs !== undefined) this.#lostMs = clock.wallMs()
     this.#connectedSinceMs = undefined
     if (link.session && link.pending.length > 0) this.#leftovers.push(link)
     const message = this.#told(failure.message)

@@ -74,6 +74,11 @@ export interface UplinkOptions {
   log: Logger
   agent: string
   config: UplinkConfig
+  /**
+   * What was received before this is in the outbox, or gone from it, as far as it will ever be, wall clock, ms;
+   * undefined while nobody knows.
+   */
+  decidedMs?: () => number | undefined
 }
 
 /** A batch that is closed: what it covers and its items, merged, ready for a header. */
@@ -347,7 +352,7 @@ export class Uplink {
             : undefined,
         boot: cut.incarnation.boot,
         sentMs: clock.wallMs(),
-        ledger: withLedger ? { ...outbox.ledger } : undefined,
+        ledger: withLedger ? { ...outbox.ledger, ...this.#settled(cut) } : undefined,
       },
       items,
     )
@@ -371,6 +376,23 @@ export class Uplink {
         bytes: body.length,
       }
     }
+  }
+
+  /**
+   * What was received before this is not here any more once the cut is answered for: it was delivered, declared
+   * gone, or left out by the filter.
+   */
+  #settled(cut: Cut): { settledMs?: number } {
+    const { outbox, decidedMs } = this.#options
+    let settledMs = decidedMs?.()
+    if (settledMs === undefined) return {}
+    for (const lane of lanes) {
+      const { entries, oldestMs = Infinity } = outbox.stock(lane)
+      if (lane !== cut.lane) settledMs = Math.min(settledMs, oldestMs)
+      // Behind the cut there may be what was committed since it was read: no older than the cut itself.
+      else if (entries > cut.entries) settledMs = Math.min(settledMs, cut.nextMs ?? cut.oldestMs)
+    }
+    return { settledMs: Math.floor(settledMs) }
   }
 
   async #backOff(reason: string, atLeastMs: number, signal: AbortSignal): Promise<void> {

@@ -24,7 +24,11 @@ interface Rig {
   drain(): Promise<void>
 }
 
-async function rig(t: TestContext, batch: { maxReadings?: number } = {}): Promise<Rig> {
+async function rig(
+  t: TestContext,
+  batch: { maxReadings?: number } = {},
+  decidedMs?: () => number | undefined,
+): Promise<Rig> {
   const clock = new ManualClock()
   const outbox = await openOutbox(await temporaryDirectory(t), { clock })
   const collector = new ModelCollector()
@@ -37,6 +41,7 @@ async function rig(t: TestContext, batch: { maxReadings?: number } = {}): Promis
     log: silentLog,
     agent: 'gw-001',
     config,
+    ...(decidedMs && { decidedMs }),
   })
   const stop = new AbortController()
   const running = uplink.run(stop.signal)
@@ -87,6 +92,44 @@ test('what is lost on the way is sent again, and is in the log once', async (t) 
   )
   assert.equal(outbox.ledger.forwarded, 50)
   assert.equal(imbalance(outbox.ledger), 0)
+})
+
+test('a report says what is settled once its own batch is answered for', async (t) => {
+  let decidedMs: number | undefined = Infinity
+  const { outbox, collector, clock, drain } = await rig(t, { maxReadings: 10 }, () => decidedMs)
+  const settled = () => collector.batches.at(-1)!.header.ledger?.settledMs
+  decidedMs = clock.wallMs() + 500
+  const beganMs = clock.wallMs()
+  await outbox.commit(groupOf(readings(15)))
+  await until(() => collector.batches.length === 1, 'a full batch')
+  assert.equal(settled(), beganMs, 'the rest of the commit waits')
+  await drain()
+  // The last one carries what the filter and the source have decided, and no more.
+  await clock.advance(10_000)
+  await outbox.commit(groupOf(readings(1, 16)))
+  await drain()
+  assert.equal(settled(), beganMs + 500)
+  decidedMs = undefined
+  await clock.advance(10_000)
+  await outbox.commit(groupOf(readings(1, 17)))
+  await drain()
+  assert.equal(settled(), undefined)
+  assert.equal(collector.batches.at(-1)!.header.ledger?.received, 17)
+
+  // A batch that failed and is sent again has seen nothing of what was committed meanwhile.
+  decidedMs = Infinity
+  collector.before = () => json(503, {})
+  await clock.advance(10_000)
+  const oldMs = clock.wallMs()
+  await outbox.commit(groupOf(readings(1, 18)))
+  await clock.advance(2_000)
+  await outbox.commit(groupOf(readings(1, 19)))
+  collector.before = () => undefined
+  await until(async () => {
+    await clock.advance(100)
+    return collector.readings.length === 18
+  }, 'it gets through')
+  assert.equal(settled(), oldMs)
 })
 
 test('a busy collector is left alone for as long as it asks', async (t) => {

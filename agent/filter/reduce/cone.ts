@@ -73,6 +73,10 @@ export class Cone implements Segmenter {
     return this.#count > 0 ? this.#numbers[heldFrom + 5] : undefined
   }
 
+  get oldestWallMs(): number | undefined {
+    return this.#count > 0 ? this.#numbers[heldFrom + 4] : undefined
+  }
+
   begin(reading: AdmittedReading): void {
     this.#follow(reading)
     this.#open(reading)

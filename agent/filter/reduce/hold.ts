@@ -35,6 +35,10 @@ export class Hold implements Segmenter {
     return this.#held?.arrival.monotonicMs
   }
 
+  get oldestWallMs(): number | undefined {
+    return this.#held?.arrival.wallMs
+  }
+
   begin(reading: AdmittedReading): void {
     this.#kept = reading
     this.#newest = reading

@@ -65,6 +65,11 @@ export class Reduction {
     return this.#active.held + this.#restored.length
   }
 
+  /** When the one arrived that waits longest, wall clock, ms; Infinity when none does. */
+  get undecidedMs(): number {
+    return this.#restored[0]?.arrival.wallMs ?? this.#active.oldestWallMs ?? Infinity
+  }
+
   /** Takes the next reading; `whole` keeps it, whatever it is. */
   take(reading: AdmittedReading, whole: boolean, out: Decisions): void {
     if (this.#restored.length > 0) this.#resume(out)

@@ -21,6 +21,8 @@ export interface Segmenter {
   readonly held: number
   /** When the one arrived that waits longest, monotonic ms. */
   readonly oldestMs: number | undefined
+  /** The same by the wall clock. */
+  readonly oldestWallMs: number | undefined
   /** A reading that is kept without our doing: the next segment begins with it. */
   begin(reading: AdmittedReading): void
   /** Takes the next reading; `whole` keeps it, whatever it is. */

@@ -43,6 +43,11 @@ export class Thinning implements Outlet, Decisions {
     return this.#reduction.held + (this.#around?.held ?? 0)
   }
 
+  // Those that wait in case of an alarm are reconstructed as well without them.
+  get undecidedMs(): number {
+    return this.#reduction.undecidedMs
+  }
+
   take(reading: AdmittedReading, alarmed: boolean): void {
     const { timeMs } = reading
     this.#arrivedMs = reading.arrival.monotonicMs

@@ -45,6 +45,10 @@ export class Gathering implements Outlet, Windowed {
     return this.#around?.held ?? 0
   }
 
+  get undecidedMs(): number {
+    return this.#windows.oldestMs
+  }
+
   get dueMs(): number {
     return this.#windows.nextEndMs + this.#windows.config.latenessMs
   }

@@ -43,6 +43,11 @@ export class Windows {
     return this.#panes.size
   }
 
+  /** Where the first pane begins that holds anything, ms; Infinity when there is none. */
+  get oldestMs(): number {
+    return Math.min(...this.#panes.keys())
+  }
+
   /** Where the first open window ends that holds anything, ms; Infinity when there is none. */
   get nextEndMs(): number {
     let next = Infinity
