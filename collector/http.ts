@@ -109,7 +109,6 @@ export class HttpServer {
 const tlsOptions = {
   requestCert: true,
   rejectUnauthorized: false,
-  allowPartialTrustChain: true,
   minVersion: 'TLSv1.2',
   handshakeTimeout: headersTimeoutMs,
   secureOptions: SSL_OP_NO_TICKET,

@@ -32,8 +32,10 @@ export class MqttFleet implements FleetAccess {
   /** Resolves once what is retained is there. @throws UserError when the broker does not let us in */
   static async open(url: string, files: ManagerFiles): Promise<MqttFleet> {
     const { ca, cert, key } = files
+    const tls = { ca, cert, key, allowPartialTrustChain: true }
     const client = mqtt.connect(url, {
-      ...{ ca, cert, key, allowPartialTrustChain: true },
+      ...tls,
+      wsOptions: tls, // Of those above it would hand on all but the last.
       clientId: `headgate-${process.pid}`,
       reconnectPeriod: 0,
       connectTimeout: connectTimeoutMs,

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
+import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { connect } from 'node:tls'
@@ -9,6 +10,9 @@ import { PacketGuard } from '../../collector/fleet/packet-guard.ts'
 import { matches } from '../../collector/fleet/retained.ts'
 import { readCommonName } from '../../collector/fleet/who.ts'
 import { FleetClient } from '../../collector/fleet-command/client.ts'
+import { MqttFleet } from '../../collector/fleet-command/mqtt-fleet.ts'
+import { makeCertificates } from '../support/certificates.ts'
+import { cleanUp } from '../support/clean-up.ts'
 import { TestFleet } from '../support/fleet.ts'
 import { until } from '../support/until.ts'
 
@@ -255,6 +259,25 @@ test('the fleet’s MQTT is spoken on the port of HTTPS too, under the same rule
   await closed
   await assert.rejects(fleet.connect(one, { url }))
   await assert.rejects(fleet.connect({ ...one, tls: { ca: one.tls.ca } as never }, { url }))
+})
+
+test('of an authority that is itself signed by another one, all get in by every way', async (t) => {
+  const certificates = await makeCertificates(t, 'IP:127.0.0.1', { intermediate: true })
+  if (!certificates) return
+  const [certificate, key] = await Promise.all(
+    [certificates.ca, certificates.ca.replace('ca.pem', 'ca.key')].map((file) =>
+      readFile(file, 'utf8'),
+    ),
+  )
+  const fleet = await TestFleet.start(t, '', 'port: 0', { certificate: certificate!, key: key! })
+  const one = await fleet.enrol('gw-001')
+  const client = await fleet.connect(one)
+  await client.publishAsync('headgate/v1/gw-001/status', status('gw-001'), { qos: 1, retain: true })
+  for (const url of [one.fleetBroker, `${fleet.url.replace('https:', 'wss:')}/mqtt`]) {
+    const manager = await MqttFleet.open(url, fleet.files)
+    cleanUp(t, () => manager[Symbol.asyncDispose]())
+    assert.equal((await manager.agent('gw-001')).online, true, url)
+  }
 })
 
 test('who asks for WebSocket at an address that is none is told so, and the collector goes on', async (t) => {

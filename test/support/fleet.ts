@@ -44,8 +44,16 @@ export class TestFleet {
     this.config = config
   }
 
-  /** @param more of the sections `fleet` and `fleet.broker` of its collector.yaml */
-  static async start(t: TestContext, more = '', broker = 'port: 0'): Promise<TestFleet> {
+  /**
+   * @param more of the sections `fleet` and `fleet.broker` of its collector.yaml
+   * @param existing an authority (PEM) to take instead of a new one
+   */
+  static async start(
+    t: TestContext,
+    more = '',
+    broker = 'port: 0',
+    existing?: { certificate: string; key: string },
+  ): Promise<TestFleet> {
     const folder = await temporaryDirectory(t)
     await initFleet({
       folder: join(folder, 'fleet'),
@@ -53,6 +61,7 @@ export class TestFleet {
       hosts: [],
       manager: 'alice',
       nowMs: Date.now(),
+      ...(existing && { existing }),
     })
     const file = join(folder, 'collector.yaml')
     await writeFile(
@@ -105,7 +114,7 @@ export class TestFleet {
   ): Promise<MqttClient> {
     const { url = who.fleetBroker, will, clientId } = options
     const client = mqtt.connect(url, {
-      ...who.tls,
+      ...{ ...who.tls, allowPartialTrustChain: true },
       reconnectPeriod: 0,
       connectTimeout: 5_000,
       ...(clientId !== undefined && { clientId }),
