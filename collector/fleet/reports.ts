@@ -61,9 +61,8 @@ export class Reports {
         news = { kind: 'status', agent, status }
       }
     } else if (target.kind === 'result') {
-      const said = readReport(resultSchema, payload)
-      if (said && said.id === target.id) {
-        const result = { ...said, problems: plain(said.problems) }
+      const result = plain(readReport(resultSchema, payload))
+      if (result?.id === target.id) {
         this.results.set(`${agent} ${result.id}`, result)
         news = { kind: 'result', agent, result }
       }
@@ -121,5 +120,6 @@ function plain<What>(said: What): What {
   if (typeof said === 'string') return said.replace(/\p{Cc}+/gu, ' ') as What
   if (Array.isArray(said)) return said.map(plain) as What
   if (typeof said !== 'object' || said === null) return said
-  return Object.fromEntries(Object.entries(said).map(([key, what]) => [key, plain(what)])) as What
+  const entries = Object.entries(said).map(([key, what]) => [plain(key), plain(what)])
+  return Object.fromEntries(entries) as What
 }

@@ -89,15 +89,24 @@ export const resultSchema = z.object({
 })
 export type CommandResult = z.output<typeof resultSchema>
 
-/** What came as JSON from an agent; undefined when it is none of its kind, or too large. */
+/** A configuration in a result nests 18 deep. What is deeper by thousands can be read, but not written. */
+const maxDepth = 32
+
+/** What came as JSON from an agent; undefined when it is none of its kind, too large or nested too deep. */
 export function readReport<Schema extends z.ZodType>(
   schema: Schema,
   payload: Uint8Array,
 ): z.output<Schema> | undefined {
   if (payload.length > maxReportBytes) return undefined
   try {
-    return schema.safeParse(JSON.parse(new TextDecoder().decode(payload))).data
+    const content: unknown = JSON.parse(new TextDecoder().decode(payload))
+    return nestsWithin(maxDepth, content) ? schema.safeParse(content).data : undefined
   } catch {
     return undefined
   }
+}
+
+function nestsWithin(depth: number, content: unknown): boolean {
+  if (typeof content !== 'object' || content === null) return true
+  return depth > 0 && Object.values(content).every((inner) => nestsWithin(depth - 1, inner))
 }

@@ -240,6 +240,32 @@ test('a command reaches its agent and its result the manager; to one that is awa
   assert.equal((await fleet.client.result('gw-1', 'c1'))?.state, 'done')
 })
 
+test('a result that is nested without end is none, and ends neither the collector nor who watches', async (t) => {
+  const { fleet, gateways } = await group(t, 1)
+  const client = await fleet.connect(gateways[0]!)
+  const watching = fleet.client.events(AbortSignal.timeout(30_000))[Symbol.asyncIterator]()
+  const next = watching.next()
+  await fleet.client.label('gw-1', { site: 'berlin' })
+  assert.equal((await next).value.kind, 'fleet')
+  const nowMs = Date.now()
+  const about = { agent: 'gw-1', command: 'diagnostics', arguments: {}, expiresMs: nowMs + hourMs }
+  for (const id of ['c1', 'c2'])
+    await fleet.client.command(sign({ kind: 'command', id, ...about }, fleet.files.configKey))
+  const answer = (id: string, result: string) =>
+    client.publishAsync(
+      `headgate/v1/gw-1/result/${id}`,
+      `{"id":"${id}","command":"diagnostics","state":"done","at":"2026-01-01T00:00:00Z","problems":[],"result":{"a":${result}}}`,
+      { qos: 1 },
+    )
+  await answer('c1', `${'['.repeat(30_000)}${']'.repeat(30_000)}`)
+  await answer('c2', '[[1]]')
+  await until(
+    async () => (await fleet.client.result('gw-1', 'c2'))?.state === 'done',
+    'what makes sense is heard',
+  )
+  assert.equal(await fleet.client.result('gw-1', 'c1'), undefined)
+})
+
 test('what makes no sense is answered, and changes nothing', async (t) => {
   const { fleet } = await group(t, 1)
   const { ca, cert, key } = fleet.files

@@ -250,9 +250,12 @@ test('what an agent says steers no terminal', async (t) => {
   const since = '2026-01-01T00:00:00Z'
   say(bus, 'gw-001/config/reported', { version: 0, since, state: 'refused', desired: 1, problems })
   say(bus, 'gw-001/status', { agent: 'gw-001', online: true, source: 'up\u0007' })
-  say(bus, 'gw-001/result/c1', { ...resultOf('c1'), state: 'failed', problems })
+  const result = { from: 'now\u001b[2J', gained: [{ 'k\u009b': 'a\u009bb' }] }
+  say(bus, 'gw-001/result/c1', { ...resultOf('c1'), state: 'failed', problems, result })
   const { reported, status } = fleet.reports.heard.get('gw-001')!
   assert.deepEqual(reported?.problems, plain)
   assert.equal(status?.source, 'up ')
-  assert.deepEqual(fleet.reports.results.get('gw-001 c1')?.problems, plain)
+  const told = fleet.reports.results.get('gw-001 c1')
+  assert.deepEqual(told?.problems, plain)
+  assert.deepEqual(told?.result, { from: 'now [2J', gained: [{ 'k ': 'a b' }] })
 })
