@@ -55,6 +55,23 @@ export interface RolloutRequest {
   timeoutMs: number
 }
 
+/** So far may what an agent reports be above what is known to have been sent: some may have been lost. */
+const maxAhead = 10_000
+
+/**
+ * The highest version that an agent is known to have seen. Nobody signs what it reports: it counts for this
+ * agent alone, and only within reason.
+ *
+ * @param sent the highest version that is known to have been sent to anybody
+ */
+export function highestVersion(sent: number, agent: string, reported: Reported | undefined) {
+  const known = Math.max(sent, reported?.version ?? 0, reported?.desired ?? 0)
+  if (known <= sent + maxAhead) return known
+  throw new UserError(
+    `${agent} reports version ${known}, far above ${sent}, the highest that is known: find out who speaks under its name`,
+  )
+}
+
 /** The collector has said no. */
 export class ApiRefused extends UserError {
   readonly code: string
@@ -71,8 +88,8 @@ export interface FleetAccess extends AsyncDisposable {
   agent(name: string): Promise<AgentView>
   /** The highest version that was used, as far as is known; for `agent`, by its own report too. */
   version(agent?: string): Promise<number>
-  /** The signed bytes of a version. */
-  envelope(version: number): Promise<Uint8Array>
+  /** The signed bytes of a version; undefined where they are not kept. */
+  envelope(version: number): Promise<Uint8Array | undefined>
   push(envelope: Uint8Array): Promise<{ agents: string[] }>
   command(envelope: Uint8Array): Promise<unknown>
   /** @returns undefined while there is none */
@@ -122,14 +139,17 @@ export class FleetClient implements FleetAccess {
     return this.#ask('GET', `agents/${encodeURIComponent(name)}`)
   }
 
-  /** The highest version that was used. */
-  async version(): Promise<number> {
-    return (await this.#ask<{ version: number }>('GET', 'version')).version
+  async version(agent?: string): Promise<number> {
+    const { version } = await this.#ask<{ version: number }>('GET', 'version')
+    // A collector that was put back from a copy knows less than its agents.
+    return agent === undefined
+      ? version
+      : highestVersion(version, agent, (await this.agent(agent)).reported)
   }
 
-  async envelope(version: number): Promise<Uint8Array> {
-    const { envelope } = await this.#ask<{ envelope: string }>('GET', `versions/${version}`)
-    return new Uint8Array(Buffer.from(envelope, 'base64'))
+  async envelope(version: number): Promise<Uint8Array | undefined> {
+    const kept = await this.#unless<{ envelope: string }>('version', `versions/${version}`)
+    return kept && new Uint8Array(Buffer.from(kept.envelope, 'base64'))
   }
 
   push(envelope: Uint8Array): Promise<{ version: number; agents: string[] }> {
@@ -141,13 +161,8 @@ export class FleetClient implements FleetAccess {
   }
 
   /** @returns undefined while there is none */
-  async result(agent: string, id: string): Promise<CommandResult | undefined> {
-    try {
-      return await this.#ask('GET', `results/${encodeURIComponent(agent)}/${id}`)
-    } catch (error) {
-      if (error instanceof ApiRefused && error.code === 'result') return undefined
-      throw error
-    }
+  result(agent: string, id: string): Promise<CommandResult | undefined> {
+    return this.#unless('result', `results/${encodeURIComponent(agent)}/${id}`)
   }
 
   rollout({ envelope, reverts, ...plan }: RolloutRequest): Promise<RolloutView> {
@@ -191,6 +206,16 @@ export class FleetClient implements FleetAccess {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#dispatcher.destroy()
+  }
+
+  /** @returns undefined where the answer is that there is none, by its code */
+  async #unless<T>(code: string, path: string): Promise<T | undefined> {
+    try {
+      return await this.#ask('GET', path)
+    } catch (error) {
+      if (error instanceof ApiRefused && error.code === code) return undefined
+      throw error
+    }
   }
 
   async #ask<T>(method: Dispatcher.HttpMethod, path: string, content?: object): Promise<T> {

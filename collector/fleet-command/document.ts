@@ -29,9 +29,14 @@ export async function readChecked(file: string, check: DocumentCheck): Promise<D
   return document
 }
 
-/** What a version was, as the collector or the broker keeps it. */
-export async function documentOf(client: FleetAccess, files: ManagerFiles, version: number) {
-  return open('configuration', await client.envelope(version), files.configPublic)
+/** What a version was, as the collector or the broker keeps it; undefined where it does not. */
+export async function documentOf(
+  client: FleetAccess,
+  files: ManagerFiles,
+  version: number,
+): Promise<Document | undefined> {
+  const envelope = await client.envelope(version)
+  return envelope && open('configuration', envelope, files.configPublic).document
 }
 
 /**
@@ -54,11 +59,13 @@ export async function showDifference(
     process.stdout.write(`${view.agent} runs its own file, which is not known here\n`)
     return
   }
-  const { document: before } = await documentOf(client, files, version)
-  process.stdout.write(diffText(before, document, `version ${version}`))
+  process.stdout.write(
+    diffText(await documentOf(client, files, version), document, `version ${version}`),
+  )
 }
 
-export function diffText(before: Document, after: Document, what: string): string {
+export function diffText(before: Document | undefined, after: Document, what: string): string {
+  if (!before) return `what ${what} was is not known here\n`
   const changes = difference(before, after)
   return changes.length === 0
     ? `the same as ${what}\n`

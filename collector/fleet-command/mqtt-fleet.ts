@@ -7,15 +7,13 @@ import { parseFleetTopic, topicRoot, topicsOf } from '../../shared/fleet/topics.
 import { systemClock } from '../../shared/system.ts'
 import type { ManagerFiles } from '../fleet/files.ts'
 import { type News, Reports } from '../fleet/reports.ts'
-import type { AgentView, FleetAccess } from './client.ts'
+import { type AgentView, type FleetAccess, highestVersion } from './client.ts'
 
 const connectTimeoutMs = 10_000
 /** What is retained has come when nothing has come for so long. */
 const quietMs = 400
 /** What a broker has taken comes back to who listens within this time. */
 const comeBackMs = 5_000
-/** So far may what an agent reports be above what the broker keeps, which may have lost some. */
-const maxAhead = 10_000
 
 /**
  * A fleet as its broker shows it to a manager: what is retained, and what comes. Labels, groups and history
@@ -77,21 +75,13 @@ export class MqttFleet implements FleetAccess {
 
   async version(agent?: string): Promise<number> {
     const sent = Math.max(0, ...[...this.#desired.values()].map(({ version }) => version))
-    // Nobody signs what an agent reports: it counts for this agent alone, and only within reason.
-    const reported = agent === undefined ? undefined : this.#reports.heard.get(agent)?.reported
-    if (!reported) return sent
-    const known = Math.max(reported.version, reported.desired ?? 0)
-    if (known > sent + maxAhead)
-      throw new UserError(
-        `${agent} reports version ${known}, far above ${sent}, the highest that the broker keeps: find out who speaks under its name`,
-      )
-    return Math.max(sent, known)
+    return agent === undefined
+      ? sent
+      : highestVersion(sent, agent, this.#reports.heard.get(agent)?.reported)
   }
 
-  async envelope(version: number): Promise<Uint8Array> {
-    for (const desired of this.#desired.values())
-      if (desired.version === version) return desired.envelope
-    throw new UserError(`the broker does not keep version ${version}: ask the collector`)
+  async envelope(version: number): Promise<Uint8Array | undefined> {
+    return this.#desired.values().find((desired) => desired.version === version)?.envelope
   }
 
   async push(envelope: Uint8Array): Promise<{ agents: string[] }> {

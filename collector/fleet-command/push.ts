@@ -81,7 +81,9 @@ async function revert(options: RevertOptions): Promise<void> {
     throw new UserError(
       `${view.agent} has had no other good version: name one with --to, or push another file`,
     )
-  const { document } = await documentOf(client, files, version)
+  const document = await documentOf(client, files, version)
+  if (!document)
+    throw new UserError(`what version ${version} was is not known here: push its file instead`)
   process.stdout.write(`back to what version ${version} was\n`)
   await showDifference(client, files, view, document)
   await send(client, files, { agent: view.agent }, document, options)

@@ -90,13 +90,17 @@ async function rollout(options: RolloutOptions, check: DocumentCheck): Promise<v
   for (const [desired] of before)
     if (desired !== undefined)
       process.stdout.write(
-        `${diffText((await documentOf(client, files, desired)).document, document, `version ${desired}`)}`,
+        diffText(await documentOf(client, files, desired), document, `version ${desired}`),
       )
   const reverts = []
   if (options.revert)
     for (const [desired, views] of before) {
       if (desired === undefined) continue // The gateway's own file: only the agent itself goes back to it.
-      const { document: old } = await documentOf(client, files, desired)
+      const old = await documentOf(client, files, desired)
+      if (!old)
+        throw new UserError(
+          `what version ${desired} was is not known here, so nobody can be sent it again: leave --revert out`,
+        )
       reverts.push({
         envelope: seal(files, { group }, version + 1 + reverts.length, old, options.expires),
         agents: views.map(({ agent }) => agent),

@@ -128,7 +128,8 @@ export class FleetBroker implements FleetBus {
       },
       published: (packet, client, done) => {
         done(null)
-        if (client && parseFleetTopic(packet.topic)) options.handler(packet.topic, bytesOf(packet))
+        if (client && parseFleetTopic(packet.topic))
+          options.handler(packet.topic, bytesOf(packet), broker?.admissionOf(client)?.commonName)
       },
     })
     broker = new FleetBroker(options, aedes, server)

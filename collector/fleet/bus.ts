@@ -1,5 +1,8 @@
-/** A message from an agent. */
-export type BusHandler = (topic: string, payload: Uint8Array) => void
+/**
+ * A message from an agent, or from a manager who does without the collector; `by` is the common name of who
+ * published it, undefined where the broker does not say.
+ */
+export type BusHandler = (topic: string, payload: Uint8Array, by?: string) => void
 
 /** The broker that agents and managers meet at, as the collector uses it: its own, or any stock one. */
 export interface FleetBus extends AsyncDisposable {

@@ -1,10 +1,11 @@
 import { randomUUID } from 'node:crypto'
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
+import { BoundedMap } from '../../shared/bounded-map.ts'
 import { UserError } from '../../shared/failure.ts'
 import { type Configuration, EnvelopeFailure, open } from '../../shared/fleet/envelope.ts'
-import type { Labels } from '../../shared/fleet/groups.ts'
-import { parseFleetTopic, topicsOf } from '../../shared/fleet/topics.ts'
+import { isMember, type Labels } from '../../shared/fleet/groups.ts'
+import { type FleetTopic, parseFleetTopic, topicsOf } from '../../shared/fleet/topics.ts'
 import type { Logger } from '../../shared/log.ts'
 import type { Clock } from '../../shared/ports.ts'
 import type { BusHandler, FleetBus } from './bus.ts'
@@ -37,6 +38,10 @@ const saveEveryMs = 30_000
 /** By then every agent has tried to connect again after a restart of the collector. */
 const comeBackMs = 300_000
 const nothing = new Uint8Array(0)
+/** Who sent something over a stock broker, which does not say. */
+const somebody = 'broker'
+/** Commands that are known again when a broker repeats them. */
+const maxKnownCommands = 10_000
 
 /** A fleet: its members, what each is to run, and what became of it. */
 export class Fleet implements AsyncDisposable {
@@ -47,6 +52,8 @@ export class Fleet implements AsyncDisposable {
   readonly journal: Journal<Fact>
   readonly #options: FleetOptions
   readonly #documents: Documents
+  /** `<agent> <id>` */
+  readonly #knownCommands = new BoundedMap<string, true>(maxKnownCommands)
   #bus: FleetBus | undefined
   #cancelSave: () => void = () => {}
   #startedMs = 0
@@ -110,7 +117,7 @@ export class Fleet implements AsyncDisposable {
   async start(openBus: (handler: BusHandler) => Promise<FleetBus>): Promise<void> {
     this.#startedMs = this.#options.clock.monotonicMs()
     await this.reports.load(join(this.#options.folder, 'heard.json'))
-    this.#bus = await openBus((topic, payload) => this.#heard(topic, payload))
+    this.#bus = await openBus((...message) => this.#heard(...message))
     await this.republish()
     this.rollouts.start()
     this.#saveLater()
@@ -283,6 +290,7 @@ export class Fleet implements AsyncDisposable {
         'offline',
         `${agent} is offline: commands are for now, not for later`,
       )
+    this.#knownCommands.set(`${agent} ${id}`, true)
     await this.#record(by, { act: 'command', agent, id, command })
     await this.#bus?.publish(topicsOf(agent).command(id), envelope, { retain: false })
   }
@@ -322,13 +330,19 @@ export class Fleet implements AsyncDisposable {
     await durable
   }
 
-  #heard(topic: string, payload: Uint8Array): void {
+  #heard(topic: string, payload: Uint8Array, by: string = somebody): void {
     if (this.#deaf) return
     const { clock, logger } = this.#options
     const target = parseFleetTopic(topic)
     const member = target && this.state.members.get(target.agent)
     // A stock broker lets a revoked agent talk until it reads its list of certificates anew.
     if (!member || member.revokedMs !== undefined) return
+    if (target.kind === 'desired' || target.kind === 'command') {
+      this.#sentStraight(member, target, payload, by).catch((err) =>
+        logger.error({ err, topic }, 'what was sent over the broker cannot be written down'),
+      )
+      return
+    }
     // Unasked, or said again: it would fill the journal, and push the results of others out.
     if (target.kind === 'result' && !member.commands.has(target.id)) return
     const news = this.reports.take(topic, payload, clock.wallMs())
@@ -358,6 +372,40 @@ export class Fleet implements AsyncDisposable {
       }
     }
     this.rollouts.lookSoon()
+  }
+
+  /**
+   * Writes down what a manager has sent without us, where an agent may take it: so its version is used up, and
+   * a broker that has lost it gets it again. What we have sent ourselves comes here too, and is known.
+   */
+  async #sentStraight(
+    { name, labels }: Member,
+    target: FleetTopic,
+    envelope: Uint8Array,
+    by: string,
+  ): Promise<void> {
+    if (envelope.length === 0) return // Taken back.
+    try {
+      if (target.kind === 'command') {
+        const { agent, id, command, expiresMs } = this.#open('command', envelope)
+        const known = `${agent} ${id}`
+        if (agent !== name || id !== target.id || this.#knownCommands.get(known)) return
+        if (expiresMs <= this.#options.clock.wallMs()) return
+        this.#knownCommands.set(known, true)
+        return await this.#record(by, { act: 'command', agent, id, command })
+      }
+      const { agent, group, version } = this.#open('configuration', envelope)
+      if (group === undefined ? agent !== name : !isMember(group, labels)) return
+      if (version <= this.state.version) return
+      const { digest } = await this.#take(envelope)
+      if (version <= this.state.version) return // Somebody was faster.
+      await this.#record(by, { act: 'desire', version, digest, agents: [name] })
+    } catch (error) {
+      if (error instanceof FleetProblem) return // Nothing that an agent would take.
+      throw error
+    }
+    // It may have been told an older one in the meantime, by us.
+    await this.#publishDesired([name])
   }
 
   #open<Kind extends 'configuration' | 'command'>(kind: Kind, envelope: Uint8Array) {

@@ -17,8 +17,10 @@ export interface RemoteBusOptions {
 
 const reconnectMs = 5_000
 const keepaliveS = 30
-/** What agents say. */
-const filters = ['config/reported', 'status', 'result/+'].map((rest) => `${topicRoot}/+/${rest}`)
+/** What agents say, and what managers send them who do without the collector. */
+const filters = ['config/reported', 'status', 'result/+', 'config/desired', 'command/+'].map(
+  (rest) => `${topicRoot}/+/${rest}`,
+)
 
 /** A stock broker, with the collector as one of its clients. */
 export class RemoteBus implements FleetBus {

@@ -140,6 +140,16 @@ test('only what is signed with the fleet’s key, newer than all before, and for
   await refused(seal(fleet, { agent: 'gw-1' }, 4), 'version')
 })
 
+test('a collector that has lost what it knew of versions lets a manager go on all the same', async (t) => {
+  const { fleet, gateways } = await group(t, 1)
+  const agent = await FakeAgent.start(fleet, gateways[0]!)
+  await agent.report(7, 'good')
+  assert.deepEqual([await fleet.client.version(), await fleet.client.version('gw-1')], [0, 7])
+  assert.equal(await fleet.client.envelope(7), undefined)
+  await fleet.client.push(seal(fleet, { agent: 'gw-1' }, 8))
+  assert.equal(await fleet.client.version(), 8)
+})
+
 test('of two managers at once one gets the version, and the other is told', async (t) => {
   const { fleet } = await group(t, 2)
   const pushes = await Promise.allSettled([

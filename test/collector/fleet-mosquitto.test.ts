@@ -159,6 +159,34 @@ test('with a stock broker the collector sends and hears as with its own', async 
   await until(async () => (await fleet.client.agent('gw-001')).online, 'it is heard', 20_000)
 })
 
+test('what a manager sends straight over the broker is known to the collector, also where it was away', async (t) => {
+  const port = await freePort()
+  const fleet = await TestFleet.start(t, '', `url: mqtts://127.0.0.1:${port}`)
+  const mosquitto = await startMosquitto(t, fleet, port)
+  if (!mosquitto) return
+  await fleet.enrol('gw-001')
+  const manager = await MqttFleet.open(mosquitto.url, fleet.files)
+  cleanUp(t, () => manager[Symbol.asyncDispose]())
+  const known = (version: number) => async () => (await fleet.client.version()) === version
+  await manager.push(sealed(fleet, 7))
+  await until(known(7), 'it is heard', 20_000)
+  assert.equal((await fleet.client.agent('gw-001')).desired, 7)
+  await fleet.down()
+  await manager.push(sealed(fleet, 8))
+  await fleet.up()
+  await until(known(8), 'it is heard once the collector is back', 20_000)
+  // The collector has given the broker what it knew, and then what it learnt.
+  const retained = async () => {
+    const later = await MqttFleet.open(mosquitto.url, fleet.files)
+    try {
+      return (await later.version()) === 8
+    } finally {
+      await later[Symbol.asyncDispose]()
+    }
+  }
+  await poll(retained, 'the broker keeps the newest')
+})
+
 function sealed(fleet: TestFleet, version: number): Uint8Array {
   const nowMs = Date.now()
   const times = { notBeforeMs: nowMs, expiresMs: nowMs + 60_000 }

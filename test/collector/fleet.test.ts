@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { createHash, generateKeyPairSync, type KeyObject, X509Certificate } from 'node:crypto'
 import { join } from 'node:path'
+import { text } from 'node:stream/consumers'
 import { type TestContext, test } from 'node:test'
 import { certificateRequest } from '../../agent/enrol/request.ts'
 import type { BusHandler, FleetBus } from '../../collector/fleet/bus.ts'
@@ -11,11 +12,12 @@ import {
   readManagerFiles,
 } from '../../collector/fleet/files.ts'
 import { Fleet } from '../../collector/fleet/fleet.ts'
-import { sign } from '../../shared/fleet/envelope.ts'
+import { type Configuration, sign } from '../../shared/fleet/envelope.ts'
 import { cleanUp } from '../support/clean-up.ts'
 import { ManualClock } from '../support/manual-clock.ts'
 import { silentLog } from '../support/silent-log.ts'
 import { temporaryDirectory } from '../support/temporary.ts'
+import { until } from '../support/until.ts'
 
 /** Takes what is published and says what it is told to. */
 class FakeBus implements FleetBus {
@@ -194,6 +196,58 @@ test('the result of a command is taken once, and none that nobody has asked for'
   assert.equal(fleet.journal.length, before + 1)
   assert.equal(fleet.reports.results.size, 1)
   assert.equal(fleet.reports.results.get('gw-001 c1')?.state, 'done')
+})
+
+test('what a manager sends straight over the broker is written down, and nothing else is', async (t) => {
+  const bench = await openFleet(t)
+  const { fleet, bus, clock, enrol } = bench
+  await enrol('gw-001')
+  await fleet.push('manager:alice', configuration(bench, 4))
+  const send = (rest: string, envelope: Uint8Array, by?: string) =>
+    bus.hear(`headgate/v1/gw-001/${rest}`, envelope, by)
+  const before = fleet.journal.length
+  const notBeforeMs = clock.wallMs()
+  const seal = (what: object) =>
+    sign(
+      {
+        ...{ kind: 'configuration', version: 5, notBeforeMs, expiresMs: notBeforeMs + 60_000 },
+        ...{ document: {}, ...what },
+      } as Configuration,
+      bench.configKey,
+    )
+  const forged = seal({ agent: 'gw-001' })
+  forged[forged.length - 1]! ^= 1
+  for (const envelope of [
+    forged,
+    seal({ agent: 'gw-002' }),
+    seal({ group: 'pumps' }),
+    seal({ agent: 'gw-001', expiresMs: notBeforeMs }),
+    seal({ agent: 'gw-001', version: 4 }),
+    configuration(bench, 4),
+    new Uint8Array(0),
+  ])
+    send('config/desired', envelope)
+  send('command/other', command(bench, 'c1'))
+  const straight = seal({ agent: 'gw-001' })
+  send('config/desired', straight, 'manager:bob')
+  await until(() => fleet.state.version === 5, 'it is known')
+  send('command/c1', command(bench, 'c1'))
+  send('command/c1', command(bench, 'c1'))
+  say(bus, 'gw-001/result/c1', resultOf('c1'))
+  await until(() => fleet.journal.length === before + 3, 'all is written down')
+
+  const entries = (await text(await fleet.journal.lines())).trim().split('\n').slice(before)
+  assert.deepEqual(
+    entries.map((line) => JSON.parse(line)).map(({ by, fact }) => [by, fact.act]),
+    [
+      ['manager:bob', 'desire'],
+      ['broker', 'command'],
+      ['gw-001', 'result'],
+    ],
+  )
+  assert.deepEqual(await fleet.envelope(5), straight)
+  await assert.rejects(fleet.push('manager:alice', configuration(bench, 5)), /version 5 is used/)
+  await fleet.push('manager:alice', configuration(bench, 6))
 })
 
 test('an agent that takes back what it says again and again does not fill the journal', async (t) => {
