@@ -1,6 +1,4 @@
-import type { Stats } from 'node:fs'
-import { chown, readdir, stat } from 'node:fs/promises'
-import { join } from 'node:path'
+import { stat } from 'node:fs/promises'
 import type { Command } from 'commander'
 import { UserError } from '../shared/failure.ts'
 import { loadAgentConfig } from './config.ts'
@@ -44,15 +42,21 @@ async function act({ url, token, config: file, data, proxy }: EnrolOptions): Pro
   if (!/^https:\/\//.test(address) || !URL.canParse(address))
     throw new UserError(`--url takes an https:// address, not "${address}"`, { exitCode: 2 })
   const home = config?.data ?? data!
+  await becomeOwner(home)
   const folder = identityFolder(home)
   const agent = await enrol({ url: address, token: given, folder, proxy, agent: config?.agent })
-  await giveTo(await stat(home), folder)
   process.stdout.write(`enrolled as ${agent}: ${folder}\n`)
 }
 
-/** Where root has called, the agent runs as somebody else: whoever owns its data folder. */
-async function giveTo({ uid, gid }: Stats, folder: string): Promise<void> {
+/**
+ * Where root has called, the agent runs as somebody else: whoever owns its data folder. Root would follow what
+ * links they have put there.
+ */
+async function becomeOwner(data: string): Promise<void> {
   if (process.getuid?.() !== 0) return
-  await chown(folder, uid, gid)
-  for (const name of await readdir(folder)) await chown(join(folder, name), uid, gid)
+  const { uid, gid } = await stat(data).catch(() => ({ uid: 0, gid: 0 }))
+  if (uid === 0) return
+  process.setgroups!([gid])
+  process.setgid!(gid)
+  process.setuid!(uid)
 }

@@ -1,7 +1,17 @@
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
 import { createHash, createPrivateKey, generateKeyPairSync, X509Certificate } from 'node:crypto'
-import { readdir, readFile, stat, writeFile } from 'node:fs/promises'
+import {
+  chmod,
+  chown,
+  mkdir,
+  readdir,
+  readFile,
+  rm,
+  stat,
+  symlink,
+  writeFile,
+} from 'node:fs/promises'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { enrol, refresh, renew } from '../../agent/enrol/enrol.ts'
@@ -13,7 +23,8 @@ import { parseInvitation } from '../../shared/fleet/invitation.ts'
 import { TestAgent } from '../support/batches.ts'
 import { makeCertificates } from '../support/certificates.ts'
 import { type Gateway, TestFleet } from '../support/fleet.ts'
-import { needs } from '../support/needs.ts'
+import { absent, needs } from '../support/needs.ts'
+import { Headgate } from '../support/process.ts'
 import { temporaryDirectory } from '../support/temporary.ts'
 
 /** Sends one batch as a gateway's agent does. */
@@ -189,6 +200,34 @@ test('a token works once: not for another gateway, not late, not where it is not
     .map(({ why }) => why)
   assert.deepEqual(refused, ['token', 'token', 'token_expired'])
   assert.ok(!(await fleet.journal()).includes(token.split('.')[1]!), 'no token at rest')
+})
+
+test('root enrols as whoever owns the data folder, and follows no link that they have put there', async (t) => {
+  if (process.getuid?.() !== 0)
+    return absent(t, 'needs root, for only root enrols for somebody else')
+  const fleet = await TestFleet.start(t)
+  const nobody = 65_534
+  const folder = await temporaryDirectory(t)
+  await chmod(folder, 0o755)
+  const [data, victim] = [join(folder, 'data'), join(folder, 'victim')]
+  await mkdir(join(data, 'identity'), { recursive: true })
+  await writeFile(victim, "root's own")
+  const links = ['ca.pem.new', 'config-key.pem.new', 'other']
+  for (const name of links) await symlink(victim, join(data, 'identity', name))
+  for (const path of [data, join(data, 'identity')]) await chown(path, nobody, nobody)
+  const run = (token: string) =>
+    Headgate.run(t, ['agent', 'enrol', '--url', fleet.url, '--token', token, '--data', data])
+  const { code } = await run(await fleet.invite('gw-001'))
+  assert.notEqual(code, 0)
+  for (const name of links) await rm(join(data, 'identity', name), { force: true })
+  const { stdout } = await run(await fleet.invite('gw-001'))
+  assert.match(stdout, /enrolled as gw-001/)
+  for (const name of await readdir(join(data, 'identity'))) {
+    const { uid, mode } = await stat(join(data, 'identity', name))
+    assert.deepEqual([uid, mode & 0o777], [nobody, 0o600], name)
+  }
+  assert.equal(await readFile(victim, 'utf8'), "root's own")
+  assert.equal((await stat(victim)).uid, 0)
 })
 
 test('an invitation ends with revocation, and with an enrolment by another one', async (t) => {
