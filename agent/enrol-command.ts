@@ -44,8 +44,17 @@ async function act({ url, token, config: file, data, proxy }: EnrolOptions): Pro
   const home = config?.data ?? data!
   await becomeOwner(home)
   const folder = identityFolder(home)
-  const agent = await enrol({ url: address, token: given, folder, proxy, agent: config?.agent })
+  const options = { url: address, token: given, folder, proxy, agent: config?.agent }
+  const agent = await enrol(options).catch(cannotWrite)
   process.stdout.write(`enrolled as ${agent}: ${folder}\n`)
+}
+
+/** @throws UserError on what the system says of a file */
+function cannotWrite(cause: NodeJS.ErrnoException): never {
+  if (cause.path === undefined || cause.code === undefined) throw cause
+  const isOthers = cause.code === 'EACCES' || cause.code === 'EPERM'
+  const advice = isOthers ? ': call it as root, or as the user whom the agent runs as' : ''
+  throw new UserError(`${cause.path}: cannot write (${cause.code})${advice}`, { cause })
 }
 
 /**

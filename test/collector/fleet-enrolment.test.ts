@@ -217,8 +217,9 @@ test('root enrols as whoever owns the data folder, and follows no link that they
   for (const path of [data, join(data, 'identity')]) await chown(path, nobody, nobody)
   const run = (token: string) =>
     Headgate.run(t, ['agent', 'enrol', '--url', fleet.url, '--token', token, '--data', data])
-  const { code } = await run(await fleet.invite('gw-001'))
-  assert.notEqual(code, 0)
+  const { code, stderr } = await run(await fleet.invite('gw-001'))
+  assert.equal(code, 1)
+  assert.match(stderr, /^headgate: .*ca\.pem\.new: cannot write \(EACCES\): call it as [^\n]*\n$/)
   for (const name of links) await rm(join(data, 'identity', name), { force: true })
   const { stdout } = await run(await fleet.invite('gw-001'))
   assert.match(stdout, /enrolled as gw-001/)
