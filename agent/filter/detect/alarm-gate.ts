@@ -30,8 +30,8 @@ export class AlarmGate {
   readonly #tuning: GateTuning
   readonly #most: number
   #tired = 0
-  /** Alarms left in the budget. */
-  #left: number
+  /** Alarms left in the budget. A number from the start: a field that was ever empty costs an object at each change. */
+  #left = Number.NaN
   #newestMs = Infinity
   /** Readings until the anomaly is over; 0 when there is none. */
   #remaining = 0
