@@ -1,0 +1,4 @@
+import type { SinkKind } from './sink.ts'
+
+/** Outputs by the key that names them in `sinks:` of collector.yaml; one folder or file each. */
+export const sinkKinds: Readonly<Record<string, SinkKind>> = {}
