@@ -4,9 +4,9 @@ import { dirname, join } from 'node:path'
 import { UserError } from '../shared/failure.ts'
 import { makeFolder } from '../shared/folder.ts'
 import type { Logger } from '../shared/log.ts'
-import { systemClock } from '../shared/system.ts'
+import { systemClock, systemRandom } from '../shared/system.ts'
 import { type Access, openAccess } from './access.ts'
-import { anybody, forbid } from './auth.ts'
+import { type Action, anybody, forbid } from './auth.ts'
 import { CompletenessService } from './completeness.ts'
 import type { CollectorConfig } from './config.ts'
 import { type Handler, HttpServer, plainHeaders, readBody, send } from './http.ts'
@@ -16,6 +16,8 @@ import { nodeDisk } from './log/embedded/disk.ts'
 import type { LogEngine } from './log/engine.ts'
 import { Metrics } from './metrics.ts'
 import { type OpenLog, openLog } from './open-log.ts'
+import { sinkConfigs } from './sinks/config.ts'
+import { isSinksPath, Sinks } from './sinks/sinks.ts'
 import { openStreams, type StreamService } from './streams.ts'
 
 /** Says in the data folder where the running collector is reached. */
@@ -30,6 +32,7 @@ export class Collector implements AsyncDisposable {
   readonly #server: HttpServer
   readonly #access: Access
   readonly #streams: StreamService
+  readonly #sinks: Sinks
   readonly #lock: Disposable
   readonly #folder: string
   #closing: Promise<void> | undefined
@@ -64,7 +67,8 @@ export class Collector implements AsyncDisposable {
     const streams = openStreams(log, logger, verify)
     const whole = new CompletenessService(log)
     const gate = new Gate(config.ingest)
-    const metrics = new Metrics({ log, ingest, gate, streams })
+    const sinks = await openSinks(config, log, logger)
+    const metrics = new Metrics({ log, ingest, gate, streams, sinks })
     const access = await openAccess(config, logger)
     const answer: Handler = async (request, response, url) => {
       if (await access.answer(request, response, url)) return
@@ -72,9 +76,10 @@ export class Collector implements AsyncDisposable {
       const caller = isProbe ? anybody : access.auth.identify(request)
       if ('status' in caller) return send(response, caller)
       const isBatch = url.pathname === '/v1/batches'
-      const refusal = isProbe ? undefined : forbid(caller, isBatch ? 'send' : 'read')
+      const refusal = isProbe ? undefined : forbid(caller, actionOf(url))
       if (refusal) return send(response, refusal)
       if (isBatch) return takeBatch(request, response, ingest, gate, caller.who?.name)
+      if (await sinks.answer(request, response, url)) return
       if (request.method !== 'GET' && request.method !== 'HEAD')
         return send(
           response,
@@ -98,11 +103,12 @@ export class Collector implements AsyncDisposable {
       await access[Symbol.asyncDispose]()
       throw error
     }
-    const collector = new Collector(config, log, server, access, streams, lock)
+    const collector = new Collector(config, log, server, access, streams, sinks, lock)
     try {
       await access.start(server)
       const address = JSON.stringify({ url: server.url, pid: process.pid })
       await writeFile(join(config.data, addressFile), `${address}\n`)
+      sinks.start()
     } catch (error) {
       await access.stop()
       await server.close()
@@ -118,6 +124,7 @@ export class Collector implements AsyncDisposable {
     server: HttpServer,
     access: Access,
     streams: StreamService,
+    sinks: Sinks,
     lock: Disposable,
   ) {
     this.url = server.url
@@ -125,6 +132,7 @@ export class Collector implements AsyncDisposable {
     this.#server = server
     this.#access = access
     this.#streams = streams
+    this.#sinks = sinks
     this.#lock = lock
     this.#folder = config.data
   }
@@ -138,7 +146,7 @@ export class Collector implements AsyncDisposable {
   async #shutDown(): Promise<void> {
     this.#streams.stop()
     await this.#access.stop()
-    await this.#server.close()
+    await Promise.all([this.#server.close(), this.#sinks.close()])
     await this.#access[Symbol.asyncDispose]()
     await this.log.close()
     await rm(join(this.#folder, addressFile), { force: true })
@@ -148,6 +156,27 @@ export class Collector implements AsyncDisposable {
   [Symbol.asyncDispose](): Promise<void> {
     return this.close()
   }
+}
+
+/** What somebody must be allowed to do who asks for it. */
+function actionOf(url: URL): Action {
+  if (url.pathname === '/v1/batches') return 'send'
+  return isSinksPath(url) ? 'manage' : 'read'
+}
+
+function openSinks(config: CollectorConfig, log: LogEngine, logger: Logger): Promise<Sinks> {
+  const { data, sinks } = config
+  const { engine } = config.log
+  return Sinks.open({
+    configs: sinkConfigs(sinks),
+    log,
+    sharedLog: engine === 'embedded' ? undefined : `${engine} ${config.log[engine]!.name}`,
+    disk: nodeDisk(data),
+    place: (directory) => join(data, directory),
+    clock: systemClock,
+    random: systemRandom,
+    logger,
+  })
 }
 
 async function makeDataFolder(folder: string): Promise<void> {

@@ -2,6 +2,7 @@ import { isIP } from 'node:net'
 import { z } from 'zod'
 import { duration, filePath, loadConfig, size } from '../shared/config.ts'
 import { perStream } from './log/engine.ts'
+import { sinkProblems, sinksSchema } from './sinks/config.ts'
 
 const mebibyte = 2 ** 20
 
@@ -140,12 +141,16 @@ const collectorSchema = z
     fleet: fleetSchema,
     ingest: ingestSchema,
     log: logSchema,
+    /** Where the log is written to. */
+    sinks: sinksSchema,
   })
   .superRefine((config, context) => {
     const { fleet, http } = config
     const complain = (path: string[], message: string) =>
       context.addIssue({ code: 'custom', path, message })
     const { engine, nats, tier } = config.log
+    for (const { path, message } of sinkProblems(config.sinks, engine))
+      context.addIssue({ code: 'custom', path: ['sinks', ...path], message })
     if (tier && (tier.folder === undefined) === (tier.s3 === undefined))
       complain(['log', 'tier'], 'takes either folder or s3')
     if (tier && engine !== 'embedded')

@@ -3,6 +3,7 @@ import { streams as streamNames } from '../shared/reading.ts'
 import type { Gate } from './collector.ts'
 import type { Ingest } from './ingest/ingest.ts'
 import type { LogEngine } from './log/engine.ts'
+import type { Sinks } from './sinks/sinks.ts'
 import type { StreamService } from './streams.ts'
 
 interface Sources {
@@ -10,13 +11,14 @@ interface Sources {
   ingest: Ingest
   gate: Gate
   streams: StreamService
+  sinks: Sinks
 }
 
 /** Figures for Prometheus, read where they are counted at each scraping. */
 export class Metrics {
   readonly #registry = new Registry()
 
-  constructor({ log, ingest, gate, streams }: Sources) {
+  constructor({ log, ingest, gate, streams, sinks }: Sources) {
     const { counts } = ingest
     this.#counter('batches_total', 'Batches by answer', 'answer', () => counts.answers)
     this.#counter(
@@ -39,6 +41,7 @@ export class Metrics {
       log.state === 'open' ? 1 : 0,
     )
     this.#streamGauges(log)
+    this.#sinkFigures(sinks)
     collectDefaultMetrics({ register: this.#registry })
   }
 
@@ -96,5 +99,24 @@ export class Metrics {
     gauge('records', 'Records in the log', 'records')
     gauge('bytes', 'Bytes of bodies in the log', 'bytes')
     gauge('next_offset', 'Offset of the next record', 'next')
+  }
+
+  #sinkFigures(sinks: Sinks): void {
+    type Figure = 'behind' | 'written' | 'refused' | 'failures'
+    const figure = (Kind: typeof Counter | typeof Gauge, name: string, help: string, of: Figure) =>
+      new Kind({
+        name: `headgate_collector_sink_${name}`,
+        help,
+        labelNames: ['sink'],
+        registers: [this.#registry],
+        async collect() {
+          this.reset()
+          for (const status of await sinks.status()) this.inc({ sink: status.name }, status[of])
+        },
+      })
+    figure(Gauge, 'behind', 'Offsets between a sink and the end of its stream', 'behind')
+    figure(Counter, 'written_total', 'Records written', 'written')
+    figure(Counter, 'refused_total', 'Records put into the dead letter', 'refused')
+    figure(Counter, 'failures_total', 'Times that a sink failed and tried again', 'failures')
   }
 }

@@ -30,6 +30,7 @@ export interface Sink extends AsyncDisposable {
    *
    * @param refuse puts records into the dead letter; resolves once they are durable there, which must be
    *   before the slice is
+   * @param signal at its abort the sink gives up at once, and throws
    * @returns `durable` once all that was given so far survives a power cut, or `held` when some of it is
    *   kept back for `flush`, which then counts as not written
    * @throws SinkFailure, or anything

@@ -1,0 +1,495 @@
+import { sleep } from '../../shared/clock.ts'
+import type { Logger } from '../../shared/log.ts'
+import type { Clock, Disk, Random } from '../../shared/ports.ts'
+import { formatTime } from '../../shared/time-text.ts'
+import { nextOffsets, type Piece, type Query, readRecords } from '../fanout/fanout.ts'
+import type { LogEngine } from '../log/engine.ts'
+import { parseQuery } from '../query.ts'
+import type { SinkConfig } from './config.ts'
+import { DeadLetter } from './dead-letter.ts'
+import { Feed } from './feed.ts'
+import { matcher } from './match.ts'
+import { nextTurnOf, retryDelayMs, type SinkPhase } from './policy.ts'
+import type { Sink, SinkContext, Slice } from './sink.ts'
+import { SinkFailure } from './sink.ts'
+import { type Again, newState, readState, type SinkState, writeState } from './state.ts'
+
+export interface RunnerOptions {
+  config: SinkConfig
+  log: LogEngine
+  /** The collector's data folder. */
+  disk: Disk
+  /** See `SinkContext`. */
+  origin: string
+  /** A folder that has been made, as `SinkContext` gives it. */
+  folder: SinkContext['folder']
+  /** Nobody else appends to the log. */
+  isAlone: boolean
+  clock: Clock
+  random: Random
+  logger: Logger
+}
+
+/** What there is to tell of a sink. */
+export interface SinkStatus {
+  name: string
+  stream: string
+  kind: string
+  phase: SinkPhase
+  /** By partition, offset behind the last record that the output has for good. */
+  positions: number[]
+  /** Offsets between those and the end of the log. */
+  behind: number
+  /** Records since the start: written, put into the dead letter; times that it failed. */
+  written: number
+  refused: number
+  failures: number
+  /** Offsets of the log that the disk has lost, passed over since the start. */
+  damaged: number
+  /** Since it last wrote; undefined while all is well. */
+  problem?: { at: string; message: string }
+  /** What is being written again, and how many offsets of it are left. */
+  again?: { from?: string; to?: string; left: number }
+}
+
+/** An aborted sink may finish what it is at for so long. */
+const graceMs = 5_000
+
+/**
+ * Takes one sink along the log: from its position to the end, and then with it. One slice at a time, so a
+ * slow output holds little, and nobody but itself.
+ */
+export class SinkRunner implements AsyncDisposable {
+  readonly config: SinkConfig
+  readonly deadLetter: DeadLetter
+  readonly #options: RunnerOptions
+  readonly #directory: string
+  readonly #counts = { written: 0, refused: 0, failures: 0, damaged: 0 }
+  /** Where the log ended when the collector started. */
+  readonly #atStart: readonly number[]
+  readonly #closing = new AbortController()
+  readonly #giveUp = new AbortController()
+  #state: SinkState
+  #writing: Promise<void> = Promise.resolve()
+  /** Where the output stands, as far as is known; its own word, where it has one. */
+  #positions: number[]
+  #hasOpened = false
+  #phase: SinkPhase = 'starting'
+  #problem: SinkStatus['problem']
+  /** The slice that failed: the same again, so that an output can tell that it is. */
+  #inHand: Slice | undefined
+  /** Aborted when something else is wanted of the loop. */
+  #change = new AbortController()
+  #running: Promise<void> | undefined
+  #closed: Promise<void> | undefined
+
+  /** @throws UserError when what it remembers is of another stream, or cannot be understood */
+  static async open(options: RunnerOptions): Promise<SinkRunner> {
+    const { config, disk, log } = options
+    const directory = `sinks/${config.name}`
+    await disk.makeDirectory(directory)
+    await disk.syncDirectory('sinks')
+    const atStart = await nextOffsets(log, config.stream)
+    let state = await readState(disk, directory)
+    if (state && state.stream !== config.stream) state = undefined
+    if (!state) {
+      state = newState(config.stream)
+      // What comes between now and the first write must not be passed over.
+      if (config.from === 'now') state.positions = atStart
+      await writeState(disk, directory, state)
+    }
+    return new SinkRunner(options, directory, state, atStart)
+  }
+
+  private constructor(
+    options: RunnerOptions,
+    directory: string,
+    state: SinkState,
+    atStart: readonly number[],
+  ) {
+    const { config, disk, clock } = options
+    this.config = config
+    this.#options = options
+    this.#directory = directory
+    this.#state = state
+    this.#positions = state.positions.slice()
+    this.#atStart = atStart
+    this.#phase = state.paused ? 'paused' : 'starting'
+    this.deadLetter = new DeadLetter(disk, directory, clock, config.deadLetter)
+  }
+
+  start(): void {
+    this.#running ??= this.#run()
+  }
+
+  async status(): Promise<SinkStatus> {
+    const { config, log } = this.#options
+    const next = await Promise.all(
+      Array.from(
+        { length: log.partitions },
+        async (_, partition) => (await log.statistics(partition))[config.stream],
+      ),
+    )
+    const behind = next.reduce(
+      (sum, { first, next }, partition) =>
+        sum + Math.max(0, next - Math.max(first, this.#positions[partition] ?? 0)),
+      0,
+    )
+    const { again } = this.#state
+    return {
+      name: config.name,
+      stream: config.stream,
+      kind: config.kindName,
+      phase: this.#phase,
+      positions: Array.from({ length: log.partitions }, (_, p) => this.#positions[p] ?? 0),
+      behind,
+      ...this.#counts,
+      ...(this.#problem && { problem: this.#problem }),
+      ...(again && {
+        again: {
+          ...(again.from !== undefined && { from: again.from }),
+          ...(again.to !== undefined && { to: again.to }),
+          left: again.end.reduce(
+            (sum, end, partition) => sum + Math.max(0, end - (again.next[partition] ?? 0)),
+            0,
+          ),
+        },
+      }),
+    }
+  }
+
+  /** Resolves once it is remembered; what is being written is finished first. */
+  async pause(): Promise<void> {
+    await this.#remember({ paused: true })
+    this.#changed()
+  }
+
+  async resume(): Promise<void> {
+    await this.#remember({ paused: false })
+    this.#changed()
+  }
+
+  /**
+   * Has a range written once more, beside what is new. It ends where the sink is now, since what is behind
+   * that comes anyway. Another one that is under way is given up.
+   *
+   * @throws QueryProblem
+   */
+  async again(range: { from?: string | undefined; to?: string | undefined }): Promise<void> {
+    const { partitions } = this.#options.log
+    const query = parseQuery({ stream: this.config.stream, ...range })
+    const next = Array.from(
+      { length: partitions },
+      (_, partition) => query.fromOffsets?.[partition] ?? query.fromOffset ?? 0,
+    )
+    const end = Array.from({ length: partitions }, (_, partition) =>
+      Math.min(this.#positions[partition] ?? 0, query.toOffset ?? Number.POSITIVE_INFINITY),
+    )
+    const again: Again = {
+      ...(range.from !== undefined && { from: range.from }),
+      ...(range.to !== undefined && { to: range.to }),
+      next,
+      end,
+    }
+    await this.#remember({ again })
+    this.#changed()
+  }
+
+  /** Finishes what is being written; safe to call twice. */
+  close(): Promise<void> {
+    this.#closed ??= this.#shutDown()
+    return this.#closed
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close()
+  }
+
+  async #shutDown(): Promise<void> {
+    this.#closing.abort()
+    this.#changed()
+    const { clock } = this.#options
+    const cancel = clock.timer(graceMs, () => this.#giveUp.abort())
+    // An output that does not even give up is left behind.
+    const left = once(this.#giveUp.signal).then(() => sleep(clock, 1_000))
+    await Promise.race([this.#running, left])
+    cancel()
+    await this.#writing
+    await this.deadLetter.close()
+    this.#phase = 'stopped'
+  }
+
+  async #run(): Promise<void> {
+    const { clock, random, logger } = this.#options
+    const { name } = this.config
+    let failures = 0
+    while (!this.#closing.signal.aborted) {
+      this.#change = new AbortController()
+      const { signal } = this.#change
+      if (this.#state.paused) {
+        this.#phase = 'paused'
+        await once(signal)
+        continue
+      }
+      try {
+        await this.#serve(signal, () => {
+          if (failures > 0) logger.info({ sink: name }, 'the sink writes again')
+          failures = 0
+          this.#problem = undefined
+        })
+      } catch (err) {
+        if (this.#closing.signal.aborted) break
+        failures += 1
+        this.#counts.failures += 1
+        this.#phase = 'failing'
+        const message = (err as Error).message
+        this.#problem = { at: formatTime(clock.wallMs()), message }
+        const atLeastMs = err instanceof SinkFailure ? err.retryAfterMs : 0
+        const delayMs = retryDelayMs(failures, random.uniform(), atLeastMs)
+        logger.error({ sink: name, err, delayMs: Math.round(delayMs) }, 'the sink cannot write')
+        await sleep(clock, delayMs, signal).catch(() => {})
+      }
+    }
+  }
+
+  /** Opens the output and gives it slices until something else is wanted. */
+  async #serve(signal: AbortSignal, wrote: () => void): Promise<void> {
+    const { config } = this
+    const { log, clock, random, logger, origin, folder } = this.#options
+    const { name, stream } = config
+    const { partitions } = log
+    const context = { name, stream, partitions, origin, folder, clock, random, logger }
+    await using sink = await config.kind.open(config.options, context)
+    this.#positions = this.#positionsOf(sink)
+    const stop = new AbortController()
+    const readers = AbortSignal.any([signal, stop.signal])
+    let wake = () => {}
+    const rouse = () => wake()
+    const again = this.#openAgain(readers, rouse)
+    const live = this.#openLive(readers, rouse)
+    const output = new Output(sink, clock, rouse)
+    signal.addEventListener('abort', rouse, { once: true })
+    try {
+      let last: 'live' | 'again' = 'again'
+      if (this.#inHand) await this.#write(output, [this.#inHand], wrote)
+      this.#phase = 'running'
+      while (!signal.aborted) {
+        if (again?.isDone && this.#state.again) await this.#remember({ again: undefined })
+        if (output.isOverdue) await this.#flush(output, wrote)
+        const turn = nextTurnOf({ live: live.hasSome, again: again?.hasSome ?? false }, last)
+        if (turn) {
+          last = turn
+          await this.#write(output, await (turn === 'live' ? live : again!).take(), wrote)
+        } else if (live.isDone) break
+        else if (!signal.aborted)
+          // Woken rather than raced for: what waits for days would keep every race that it was in.
+          await new Promise<void>((resolve) => {
+            wake = resolve
+          })
+      }
+      await this.#flush(output, wrote)
+    } finally {
+      output.stop()
+      stop.abort()
+      await Promise.all([live.close(), again?.close()])
+    }
+  }
+
+  /** Where to go on: by the output's own account, or by ours. */
+  #positionsOf(sink: Sink): number[] {
+    const { log, logger, isAlone } = this.#options
+    const isFirst = !this.#hasOpened
+    this.#hasOpened = true
+    return Array.from({ length: log.partitions }, (_, partition) => {
+      const position = sink.positions?.get(partition) ?? this.#state.positions[partition] ?? 0
+      const end = this.#atStart[partition] ?? 0
+      if (!isFirst || !isAlone || position <= end) return position
+      // What comes now would be taken for what the output has.
+      const { name } = this.config
+      logger.error({ sink: name, partition, position, end }, 'an older log was put back')
+      return end
+    })
+  }
+
+  #openLive(signal: AbortSignal, arrived: () => void): Feed {
+    const fromMs = typeof this.config.from === 'number' ? this.config.from : undefined
+    const fromOffsets = this.#positions.slice()
+    const inHand = this.#inHand
+    // Given first, if it is still what comes next.
+    if (inHand && !inHand.again && fromOffsets[inHand.partition] === inHand.from)
+      fromOffsets[inHand.partition] = inHand.to
+    else this.#inHand = undefined
+    const query = { stream: this.config.stream, fromOffsets, fromMs, follow: true, signal }
+    return this.#feed(readRecords(this.#options.log, query), fromOffsets, false, arrived)
+  }
+
+  #openAgain(signal: AbortSignal, arrived: () => void): Feed | undefined {
+    const { again } = this.#state
+    if (!again) return undefined
+    const query = parseQuery({ stream: this.config.stream, from: again.from, to: again.to })
+    return this.#feed(this.#rangesOf(again, { ...query, signal }), again.next, true, arrived)
+  }
+
+  /** One partition after the other. */
+  async *#rangesOf({ next, end }: Again, query: Query): AsyncGenerator<Piece> {
+    for (const [partition, toOffset] of end.entries())
+      if (next[partition]! < toOffset)
+        yield* readRecords(this.#options.log, {
+          ...query,
+          partition,
+          fromOffset: next[partition],
+          fromOffsets: undefined,
+          toOffset,
+        })
+  }
+
+  #feed(
+    pieces: AsyncIterable<Piece>,
+    positions: readonly number[],
+    again: boolean,
+    arrived: () => void,
+  ): Feed {
+    const { config } = this
+    const { clock, logger } = this.#options
+    return new Feed(pieces, {
+      stream: config.stream,
+      positions,
+      wants: matcher(config.match),
+      again,
+      limits: config.kind.slice(config.options),
+      clock,
+      arrived,
+      damaged: (first, last, partition) => {
+        this.#counts.damaged += last - first + 1
+        logger.error(
+          { sink: config.name, partition, first, last },
+          'offsets that the disk has lost',
+        )
+      },
+    })
+  }
+
+  async #write(output: Output, slices: readonly Slice[], wrote: () => void): Promise<void> {
+    for (const slice of slices) {
+      this.#inHand = slice
+      let refused = 0
+      const written = await output.write(
+        slice,
+        async (refusals) => {
+          await this.deadLetter.add(refusals)
+          refused += refusals.length
+        },
+        this.#giveUp.signal,
+      )
+      this.#inHand = undefined
+      this.#counts.written += slice.records.length - refused
+      this.#counts.refused += refused
+      await this.#advance(output, written, wrote)
+    }
+  }
+
+  async #flush(output: Output, wrote: () => void): Promise<void> {
+    await this.#advance(output, await output.flush(this.#giveUp.signal), wrote)
+  }
+
+  /** Moves the positions behind slices that are durable. */
+  async #advance(
+    { keepsPositions }: Output,
+    slices: readonly Slice[],
+    wrote: () => void,
+  ): Promise<void> {
+    if (slices.length === 0) return
+    const next = this.#state.again?.next.slice()
+    let isLive = false
+    let isAgain = false
+    for (const { partition, to, again } of slices) {
+      if (!again) {
+        this.#positions[partition] = to
+        isLive = true
+      } else if (next) {
+        next[partition] = to
+        isAgain = true
+      }
+    }
+    const changes: Partial<SinkState> = {}
+    if (isLive && !keepsPositions) changes.positions = this.#positions.map((at) => at ?? 0)
+    // Unless another range was asked for meanwhile.
+    if (isAgain && !this.#change.signal.aborted)
+      changes.again = { ...this.#state.again!, next: next! }
+    if (Object.keys(changes).length > 0) await this.#remember(changes)
+    wrote()
+  }
+
+  /** Resolves once the changed state survives a power cut. */
+  #remember(changes: { [Key in keyof SinkState]?: SinkState[Key] | undefined }): Promise<void> {
+    const state = { ...this.#state, ...changes } as SinkState
+    if (state.again === undefined) delete state.again
+    this.#state = state
+    const write = () => writeState(this.#options.disk, this.#directory, this.#state)
+    const written = this.#writing.then(write)
+    this.#writing = written.catch(() => {})
+    return written
+  }
+
+  #changed(): void {
+    this.#change.abort()
+  }
+}
+
+/** A sink with what it holds back. */
+class Output {
+  readonly keepsPositions: boolean
+  readonly #sink: Sink
+  readonly #clock: Clock
+  readonly #rouse: () => void
+  #held: Slice[] = []
+  #cancel: (() => void) | undefined
+  /** What is held must be written now. */
+  isOverdue = false
+
+  constructor(sink: Sink, clock: Clock, rouse: () => void) {
+    this.#sink = sink
+    this.#clock = clock
+    this.#rouse = rouse
+    this.keepsPositions = sink.positions !== undefined
+  }
+
+  /** @returns slices that are durable with it: all that were held, or none */
+  async write(...[slice, refuse, signal]: Parameters<Sink['write']>): Promise<Slice[]> {
+    const answer = await this.#sink.write(slice, refuse, signal)
+    // Its records are not needed any more, and a file may be made of many slices.
+    this.#held.push({ ...slice, records: [] })
+    if (answer === 'durable') return this.#release()
+    this.#cancel ??= this.#clock.timer(this.#sink.holdMs ?? 0, () => {
+      this.isOverdue = true
+      this.#rouse()
+    })
+    return []
+  }
+
+  async flush(signal: AbortSignal): Promise<Slice[]> {
+    if (this.#held.length === 0) return []
+    await this.#sink.flush?.(signal)
+    return this.#release()
+  }
+
+  stop(): void {
+    this.#cancel?.()
+  }
+
+  #release(): Slice[] {
+    this.#cancel?.()
+    this.#cancel = undefined
+    this.isOverdue = false
+    const held = this.#held
+    this.#held = []
+    return held
+  }
+}
+
+function once(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) return resolve()
+    signal.addEventListener('abort', () => resolve(), { once: true })
+  })
+}
