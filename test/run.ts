@@ -9,6 +9,8 @@ const suites: Record<string, { folders: string[]; options?: string[] }> = {
   contract: { folders: ['contract'], options: ['--test-concurrency=1'] },
   // One after the other: they measure time, and several of them fill both cores.
   process: { folders: ['process'], options: ['--test-concurrency=1'] },
+  // What the log is written to, with the real servers.
+  sinks: { folders: ['sinks'], options: ['--test-concurrency=1'] },
   // A whole fleet, from `init` to `audit verify`, typed as a user types it.
   fleet: { folders: ['fleet'], options: ['--test-concurrency=1'] },
   // What `npm run package` has made; it measures memory and time too.
