@@ -48,6 +48,11 @@ if (process.versions.node === pinned || process.env.HEADGATE_NODE === 'any') {
       about: 'read and check the stream log',
       example: 'log cat --data ./var/collector --from 2026-01-01T00:00:00Z',
     },
+    sink: {
+      load: collector,
+      about: 'look after what the log is written to',
+      example: 'sink ls --collector http://127.0.0.1:7070',
+    },
     outbox: {
       load: agent,
       about: "look into a stopped agent's outbox",

@@ -319,7 +319,10 @@ async function get(
 }
 
 /** What a collector that is not open asks for. */
-async function credentials({ fleet, tokenFile }: SourceOptions): Promise<RequestOptions> {
+export async function credentials({
+  fleet,
+  tokenFile,
+}: Pick<SourceOptions, 'fleet' | 'tokenFile'>): Promise<RequestOptions> {
   if (tokenFile !== undefined) {
     const token = await readFile(tokenFile, 'utf8').catch((cause) => {
       throw new UserError(`--token-file: ${tokenFile} cannot be read (${cause.code})`, { cause })

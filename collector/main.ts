@@ -3,11 +3,16 @@ import { stopSignal } from '../shared/command.ts'
 import { UserError } from '../shared/failure.ts'
 import { reportToSystemd } from '../shared/systemd.ts'
 import { registerLog } from './log-command.ts'
+import { registerSink } from './sink-command.ts'
 
-/** Adds `headgate collector …` or `headgate log …`. */
+/** Adds `headgate collector …`, `headgate log …` or `headgate sink …`. */
 export function register(command: Command, name: string): void {
   if (name === 'log') {
     registerLog(command)
+    return
+  }
+  if (name === 'sink') {
+    registerSink(command)
     return
   }
   command
@@ -50,7 +55,17 @@ async function makeToken(name: string): Promise<void> {
 async function check({ config: file, json }: { config: string; json?: boolean }): Promise<void> {
   const { loadCollectorConfig } = await import('./config.ts')
   const config = await loadCollectorConfig(file)
-  process.stdout.write(json ? `${JSON.stringify(config, null, 2)}\n` : `${file} is good\n`)
+  process.stdout.write(json ? `${JSON.stringify(config, masked, 2)}\n` : `${file} is good\n`)
+}
+
+/** For `JSON.stringify`: what a configuration shows may be shown to others. */
+function masked(key: string, value: unknown): unknown {
+  if (typeof value !== 'string') return value
+  if (/^(password|secret|token)$/.test(key)) return '***'
+  const url = /^[a-z]+:\/\/[^/]*@/.test(value) ? URL.parse(value) : undefined
+  if (!url?.password) return value
+  url.password = '***'
+  return url.href
 }
 
 async function run(file: string): Promise<void> {

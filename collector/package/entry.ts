@@ -14,6 +14,7 @@ void runPacked({
       program: fleetProgram(() => import('../../agent/document.ts')),
     },
     log: { about: 'read and check the stream log', program },
+    sink: { about: 'look after what the log is written to', program },
   },
   config: '/etc/headgate/collector.yaml',
 })
