@@ -171,10 +171,16 @@ export class Commands {
   ): Promise<void> {
     const { clock, log } = this.#options
     log.info({ id, command }, 'a command from the fleet')
+    let isUnderWay = false
     try {
       if (clock.wallMs() >= expiresMs)
         this.#tell(id, command, 'refused', [{ path: '', message: 'it has expired' }])
-      else this.#tell(id, command, 'done', [], await work())
+      else {
+        const result = await work()
+        // A restart is done once the agent is back.
+        isUnderWay = command === 'restart'
+        if (!isUnderWay) this.#tell(id, command, 'done', [], result)
+      }
     } catch (error) {
       const problems =
         error instanceof CommandProblem
@@ -183,8 +189,7 @@ export class Commands {
       this.#tell(id, command, 'failed', problems)
     }
     this.#waiting -= 1
-    // A restart is done once the agent is back.
-    if (command === 'restart') return
+    if (isUnderWay) return
     this.#end(id)
     await this.#remember().catch((error) => this.#forgetful(error))
   }

@@ -44,7 +44,9 @@ export async function runCommand(
       throw new UserError(`${agent}: ${command} ${result.state}: ${problems.join('; ')}`)
     }
     if (systemClock.monotonicMs() > endMs)
-      throw new UserError(`${agent} has not answered in time: ${command} is not begun any more`)
+      throw new UserError(
+        `${agent} has not answered in time: if ${command} has not begun by now, it never will`,
+      )
     await sleep(systemClock, lookEveryMs, signal)
   }
 }

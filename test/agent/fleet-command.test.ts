@@ -106,7 +106,8 @@ test('a pause lasts over a restart, and a restart is done once the agent is back
   await watcher.command('restart', desk.command('restart', 'restart'))
   await until(() => first.restarts.length === 1, 'it is asked to restart')
   await first.end()
-  watcher.results = []
+  await until(() => watcher.status.at(-1)?.online === false, 'it is gone')
+  assert.ok(!watcher.results.some(({ id }) => id === 'restart'), 'it is not back yet')
   const { broker, fleet, certificates } = set
   const second = runMember(t, { broker: broker.url, fleet, desk, certificates, data: first.data })
   assert.equal((await watcher.result('restart')).state, 'done')
