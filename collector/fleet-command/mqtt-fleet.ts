@@ -70,6 +70,8 @@ export class MqttFleet implements FleetAccess {
   }
 
   async agent(name: string): Promise<AgentView> {
+    if (!this.#reports.heard.has(name) && !this.#desired.has(name))
+      throw new UserError(`${name} has never been heard of at this broker: ask the collector`)
     return this.#view(name)
   }
 
@@ -96,6 +98,8 @@ export class MqttFleet implements FleetAccess {
 
   async command(envelope: Uint8Array): Promise<void> {
     const { agent, id } = open('command', envelope, this.#files.configPublic)
+    if (!this.#view(agent).online)
+      throw new UserError(`${agent} is offline: commands are for now, not for later`)
     await this.#publish(topicsOf(agent).command(id), envelope, false)
   }
 

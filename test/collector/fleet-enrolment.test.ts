@@ -19,7 +19,7 @@ import { identityFolder, readIdentity } from '../../agent/enrol/identity.ts'
 import { certificateRequest } from '../../agent/enrol/request.ts'
 import { openHttpLink } from '../../agent/uplink/http.ts'
 import { initFleet, readCollectorFiles } from '../../collector/fleet/files.ts'
-import { parseInvitation } from '../../shared/fleet/invitation.ts'
+import { formatInvitation, parseInvitation } from '../../shared/fleet/invitation.ts'
 import { TestAgent } from '../support/batches.ts'
 import { makeCertificates } from '../support/certificates.ts'
 import { type Gateway, TestFleet } from '../support/fleet.ts'
@@ -253,6 +253,19 @@ test('of two gateways that race for one token exactly one gets in', async (t) =>
     ['a', 'b', 'c', 'd'].map((name) => enrol({ url: fleet.url, token, folder: join(data, name) })),
   )
   assert.equal(tries.filter(({ status }) => status === 'fulfilled').length, 1)
+  const refused = (await fleet.journal()).match(/"act":"refuse".*"why":"token(_taken)?"/g)
+  assert.equal(refused?.length, 3, 'each that lost is written down')
+})
+
+test('a token of another fleet is refused, and that is written down, whoever sends it past its own check', async (t) => {
+  const fleet = await TestFleet.start(t)
+  const stranger = await TestFleet.start(t)
+  const { secret } = parseInvitation(await stranger.invite('gw-001'))!
+  const { pin } = parseInvitation(await fleet.invite('gw-001'))!
+  const folder = join(await temporaryDirectory(t), 'identity')
+  const token = formatInvitation({ secret, pin })
+  await assert.rejects(enrol({ url: fleet.url, token, folder }), /unknown, or was used/)
+  assert.match(await fleet.journal(), /"act":"refuse","what":"enrol","why":"token"/)
 })
 
 test('a gateway whose first answer was lost gets in with the same key', async (t) => {

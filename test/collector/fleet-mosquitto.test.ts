@@ -157,6 +157,11 @@ test('with a stock broker the collector sends and hears as with its own', async 
     retain: true,
   })
   await until(async () => (await fleet.client.agent('gw-001')).online, 'it is heard', 20_000)
+
+  await fleet.client.revoke('gw-001')
+  const manager = await MqttFleet.open(gateway.fleetBroker, fleet.files)
+  cleanUp(t, () => manager[Symbol.asyncDispose]())
+  assert.deepEqual(await manager.agents(), [], 'what a revoked agent has left behind is gone')
 })
 
 test('what a manager sends straight over the broker is known to the collector, also where it was away', async (t) => {
@@ -220,6 +225,17 @@ test('a manager does without the collector, straight over the broker', async (t)
     (await first.agents()).map(({ agent, online }) => [agent, online]),
     [['gw-001', true]],
   )
+  const commandTo = (agent: string) =>
+    sign(
+      {
+        ...{ kind: 'command', agent, id: 'c1', command: 'flush', arguments: {} },
+        expiresMs: Date.now() + 60_000,
+      },
+      fleet.files.configKey,
+    )
+  await first.command(commandTo('gw-001'))
+  await assert.rejects(first.command(commandTo('gw-002')), /gw-002 is offline/)
+  await assert.rejects(first.agent('gw-002'), /gw-002 has never been heard of/)
   await first.push(sealed(fleet, 7))
   await until(() => desired.length === 1, 'the agent gets it')
   await first[Symbol.asyncDispose]()
