@@ -16,16 +16,22 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { enrol, refresh, renew } from '../../agent/enrol/enrol.ts'
 import { identityFolder, readIdentity } from '../../agent/enrol/identity.ts'
+import { keepIdentity } from '../../agent/enrol/keeper.ts'
 import { certificateRequest } from '../../agent/enrol/request.ts'
 import { openHttpLink } from '../../agent/uplink/http.ts'
 import { initFleet, readCollectorFiles } from '../../collector/fleet/files.ts'
 import { formatInvitation, parseInvitation } from '../../shared/fleet/invitation.ts'
+import { systemRandom } from '../../shared/system.ts'
 import { TestAgent } from '../support/batches.ts'
 import { makeCertificates } from '../support/certificates.ts'
+import { cleanUp } from '../support/clean-up.ts'
 import { type Gateway, TestFleet } from '../support/fleet.ts'
+import { ManualClock } from '../support/manual-clock.ts'
 import { absent, needs } from '../support/needs.ts'
 import { Headgate } from '../support/process.ts'
+import { silentLog } from '../support/silent-log.ts'
 import { temporaryDirectory } from '../support/temporary.ts'
+import { until } from '../support/until.ts'
 
 /** Sends one batch as a gateway's agent does. */
 async function sendBatch(
@@ -324,6 +330,42 @@ test('a certificate is renewed with overlap, for the same key, and an open link 
   assert.deepEqual(await trusted(), before.trusted, 'whom it believes stays as it was')
   // The old one still counts until it ends: a gateway that was cut off in the middle is not lost.
   assert.equal((await sendBatch(fleet, gateway)).status, 200)
+})
+
+test('an agent renews its certificate by itself once most of its life is over, and not before', async (t) => {
+  const hourMs = 3_600_000
+  const fleet = await TestFleet.start(t, 'certificates: 1d')
+  const { data } = await fleet.enrol('gw-001')
+  const folder = identityFolder(data)
+  const serial = async () => (await readIdentity(folder))!.certificate.serialNumber
+  const first = await serial()
+  const startMs = Date.now()
+  const clock = new ManualClock(startMs)
+  const stop = new AbortController()
+  const keeping = keepIdentity(
+    {
+      ...{ agent: 'gw-001', folder, enrol: undefined },
+      clock,
+      random: systemRandom,
+      log: silentLog,
+    },
+    stop.signal,
+  )
+  cleanUp(t, async () => {
+    stop.abort()
+    await keeping
+  })
+  const look = async (hours: number) => {
+    await until(() => clock.pending > 0, 'it waits')
+    clock.setWall(startMs + hours * hourMs)
+    await clock.advance(900_000)
+    await until(() => clock.pending > 0, 'it has looked')
+  }
+  for (const hours of [1, 13]) await look(hours)
+  assert.equal(await serial(), first)
+  t.mock.timers.enable({ apis: ['Date'], now: startMs + 15 * hourMs })
+  await look(15)
+  assert.notEqual(await serial(), first)
 })
 
 test('a revoked gateway is refused at once, on the connection that it has open too', async (t) => {
