@@ -142,7 +142,7 @@ export class Track implements FaultListener {
         score,
         threshold,
         expected: Number.isNaN(expected) ? undefined : expected,
-        recent: state === 'raised' ? recent : undefined,
+        recent,
       }),
     )
   }

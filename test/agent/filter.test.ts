@@ -239,6 +239,12 @@ test('an alert says which series, why, and what came before', () => {
     threshold: 0.5,
   })
   assert.equal(run.log.at(-1)!.reading.quality, Quality.anomalous)
+
+  for (let i = 1; i <= 20; i++) run.judge([reading(36_000 + i * 60, 20.5)])
+  const { state, sinceMs, ...end } = run.alerts.at(-1)! as Record<string, number | number[][]>
+  assert.deepEqual([state, sinceMs], ['cleared', exact.sinceMs])
+  assert.ok(Number(end.score) < Number(end.threshold) && Number(end.expected) < 21)
+  assert.deepEqual((end.recent as number[][]).at(-1), [end.timeMs, 20.5])
 })
 
 test('silence is told when time passes', () => {
