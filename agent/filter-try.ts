@@ -48,9 +48,9 @@ Each trace is tried by itself, as if its readings came when they were measured; 
 they came.
 
 --out writes timestamp,value,anomaly_score,alarm,kept,verdict for each row in order, with device and metric
-in front of value where a recording has several series. alarm is 1 where a detection alert is raised. For
-one recording it may name a file; a folder, made if need be, gets files of the inputs' names.
-What is there is overwritten.
+in front of value where a recording has several series. alarm is 1 where a detection alert is raised. A row
+that cannot be read keeps its place with the verdict bad. For one recording it may name a file; a folder,
+made if need be, gets files of the inputs' names. What is there is overwritten.
 
 Examples:
   headgate filter try --trace machine_temperature.csv --plot machine.svg

@@ -21,11 +21,11 @@ export interface BadRow {
 export interface TraceRow {
   /** Counts from 1, the header being line 1. */
   line: number
-  /** The time as written; empty where the row could not be split. */
+  /** The time as written; empty where the row has none. */
   time: string
   /** Several where a row has several metrics; none where something is wrong with it. */
   samples: Sample[]
-  /** Their values as written. */
+  /** Their values as written; that of a row with something wrong, where a row has one value. */
   cells: string[]
   problem?: string
 }
@@ -85,7 +85,8 @@ export class Trace {
 
   /** Whether a row is one value of one series, which the file is all about. */
   get single(): boolean {
-    return this.#shape.kind === 'single'
+    const shape = this.#shape
+    return shape.kind === 'single' || (shape.kind === 'wide' && shape.metrics.length === 1)
   }
 
   /** The samples in row order, as they are read; memory does not grow with the file. */
@@ -110,8 +111,7 @@ export class Trace {
       for (const line of lines) {
         if (line.line === 1) continue
         const row: TraceRow = { line: line.line, time: '', samples: [], cells: [] }
-        if (line.problem !== undefined) row.problem = line.problem
-        else this.#read(line.cells, row)
+        this.#read(line, row)
         for (const sample of row.samples) sample.atMs = atMs = Math.max(atMs, sample.timeMs)
         rows.push(row)
       }
@@ -130,13 +130,21 @@ export class Trace {
   }
 
   /** Reads the row's samples, or says what is wrong with it. */
-  #read(cells: string[], row: TraceRow): void {
+  #read({ cells, problem }: CsvLine, row: TraceRow): void {
     row.time = cells[this.#shape.time] ?? ''
-    const problem = this.#readCells(cells, row)
+    problem ??= this.#readCells(cells, row)
     if (problem === undefined) return
+    const value = this.#valueColumn
     row.problem = problem
     row.samples = []
-    row.cells = []
+    row.cells = value === undefined ? [] : [cells[value] ?? '']
+  }
+
+  /** Where a row has its one value. */
+  get #valueColumn(): number | undefined {
+    const shape = this.#shape
+    if (shape.kind !== 'wide') return shape.value
+    return this.single ? shape.metrics[0]!.column : undefined
   }
 
   #readCells(cells: string[], row: TraceRow): string | undefined {

@@ -11,7 +11,7 @@ export interface RecordedRow {
   /** Time and value as they stand there. */
   time: string
   cell: string
-  /** Undefined where the row is none. */
+  /** Undefined where the row is none, or has no value. */
   reading: Reading | undefined
   /** When it came, wall ms; never less than in the row before. */
   atMs: number
@@ -34,8 +34,9 @@ export function recordingOfTrace(trace: Trace, labelling: Labelling): Recording 
     async *rows() {
       for await (const rows of trace.rows()) {
         const out: RecordedRow[] = []
-        for (const { time, samples, cells, problem } of rows) {
-          if (problem !== undefined) out.push({ time, cell: '', reading: undefined, atMs: 0 })
+        for (const { time, samples, cells } of rows) {
+          if (samples.length === 0)
+            out.push({ time, cell: cells[0] ?? '', reading: undefined, atMs: 0 })
           for (const [index, sample] of samples.entries()) {
             const { device, metric, timeMs, timeNanos, atMs } = sample
             const series = table.intern(device, metric, labelOf(labelling, device, metric))

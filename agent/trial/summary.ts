@@ -13,6 +13,8 @@ export function summary({
   suppressed,
   absorbed,
   derived,
+  beyondMaxSeries,
+  late,
   badRows,
   bytes,
   series,
@@ -25,6 +27,9 @@ export function summary({
       (derived > 0 ? `, made ${count(derived)}` : ''),
     `  on the wire ${count(bytes.after)} bytes instead of ${count(bytes.before)}`,
   ]
+  if (beyondMaxSeries > 0)
+    lines.push(`  ${count(beyondMaxSeries)} passed whole: of series beyond maxSeries of their rule`)
+  if (late > 0) lines.push(`  ${count(late)} passed whole: came behind their window`)
   for (const one of series.slice(0, maxSeriesLines)) {
     const {
       device,
@@ -40,8 +45,9 @@ export function summary({
       one.suppressed > 0
         ? `, off by at most ${short(largestError)} (bound ${short(errorBound)}), RMS ${short(rmsError)}`
         : ''
+    const absorbed = one.absorbed > 0 ? `, absorbed ${count(one.absorbed)}` : ''
     lines.push(
-      `  ${device} ${metric}: kept ${count(one.kept)} of ${count(one.readings)}${error}; ` +
+      `  ${device} ${metric}: kept ${count(one.kept)} of ${count(one.readings)}${absorbed}${error}; ` +
         `${anomalies} anomalies (${short(anomaliesPerDay)} a day), ${faults} faults`,
     )
   }

@@ -1,6 +1,6 @@
 import type { LaneRecord, RecordValue } from '../../shared/batch.ts'
 import type { AdmittedReading, Series } from '../../shared/reading.ts'
-import { createFilter, type FilterConfig } from '../filter/filter.ts'
+import { createFilter, type FilterConfig, type FilterCounts } from '../filter/filter.ts'
 import type { RecordedRow, Recording } from './recording.ts'
 import { SeriesTrial } from './series-trial.ts'
 import { WireMeter } from './wire-meter.ts'
@@ -28,6 +28,11 @@ export interface TrialReport {
   absorbed: number
   /** Readings that the filter made. */
   derived: number
+  /** Readings that passed whole since their rule had as many series as it may. */
+  beyondMaxSeries: number
+  /** Readings that came behind their window and passed whole. */
+  late: number
+  /** Rows that are none, or have no value. */
   badRows: number
   /** Compressed, as they would go over the wire. */
   bytes: { before: number; after: number }
@@ -66,7 +71,7 @@ export class Trial {
     for await (const rows of recording.rows()) {
       for (const row of rows) {
         if (!row.reading) {
-          this.#bad(row.time)
+          this.#bad(row)
           continue
         }
         startMs ??= nowMs = row.atMs
@@ -85,7 +90,7 @@ export class Trial {
     }
     this.#account(filter.flush())
     yield this.#decided()
-    return this.#report(recording.name)
+    return this.#report(recording.name, filter.counts)
   }
 
   /** The filter tells of a reading that a detector has judged. */
@@ -119,9 +124,9 @@ export class Trial {
     return reading
   }
 
-  #bad(time: string): void {
+  #bad({ time, cell }: RecordedRow): void {
     this.#badRows++
-    const row = rowOf({ time, cell: '', device: '', metric: '' })
+    const row = rowOf({ time, cell, device: '', metric: '' })
     this.#pending.push({ row: { ...row, verdict: 'bad' }, decided: true })
   }
 
@@ -154,7 +159,7 @@ export class Trial {
     return [...this.#series.values()]
   }
 
-  #report(name: string): TrialReport {
+  #report(name: string, { beyondMaxSeries, late }: FilterCounts): TrialReport {
     const series = [...this.#series.values()].map((trial) => trial.report(this.#alerts))
     const sum = (name: 'readings' | 'kept' | 'suppressed' | 'absorbed') =>
       series.reduce((total, one) => total + one[name], 0)
@@ -165,6 +170,8 @@ export class Trial {
       suppressed: sum('suppressed'),
       absorbed: sum('absorbed'),
       derived: this.#derived,
+      beyondMaxSeries,
+      late,
       badRows: this.#badRows,
       bytes: { before: this.#before.bytes(), after: this.#after.bytes() },
       series,

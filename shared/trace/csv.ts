@@ -1,7 +1,12 @@
-/** One record of a CSV file, or a line that is none; `line` counts from 1 and is where it begins. */
-export type CsvLine =
-  | { line: number; cells: string[]; problem?: undefined }
-  | { line: number; problem: string }
+/**
+ * One record of a CSV file, or a line that is none, cut at its delimiters as it stands; `line` counts from 1
+ * and is where it begins.
+ */
+export interface CsvLine {
+  line: number
+  cells: string[]
+  problem?: string
+}
 
 /** Longest record, UTF-16 units, and most lines that a quoted cell may span. */
 const maxRecordLength = 64 * 1024
@@ -62,7 +67,8 @@ export class CsvReader {
     this.#overlong = false
     if (overlong) {
       while (this.#open.length > 0) this.#giveUp(out)
-      out.push({ line: this.#line, problem: `longer than ${maxRecordLength} characters` })
+      const problem = `longer than ${maxRecordLength} characters`
+      out.push({ line: this.#line, cells: [], problem })
       return
     }
     this.#take(text.endsWith('\r') ? text.slice(0, -1) : text, out)
@@ -97,7 +103,8 @@ export class CsvReader {
     const last = this.#line
     const first = last - lines.length + 1
     this.#open = []
-    out.push({ line: first, problem: 'a quote that is not closed, or text behind a closing quote' })
+    const problem = 'a quote that is not closed, or text behind a closing quote'
+    out.push({ line: first, cells: lines[0]!.split(this.#delimiter), problem })
     for (let i = 1; i < lines.length; i++) {
       this.#line = first + i
       this.#take(lines[i]!, out)

@@ -182,23 +182,61 @@ test('rows go to a file or a folder, and never over what they come from', async 
   assert.equal(await readFile(join(folder, 'results', 'boiler.csv'), 'utf8'), rows)
 })
 
-test('a row that is none keeps its place', async (t) => {
+test('a row that is none keeps its place, and what stands there', async (t) => {
   const folder = await temporaryDirectory(t)
   const trace = join(folder, 'x.csv')
+  const out = join(folder, 'out.csv')
+  const begun = '2026-01-01 00:00:00,1'
+  const bad = [
+    'yesterday,2',
+    '2026-01-01 00:00:02,',
+    '2026-01-01 00:00:03,3,4',
+    '2026-01-01 00:00:04',
+    '2026-01-01 00:00:05,"6',
+    '',
+  ]
+  for (const metric of ['value', 'temperature']) {
+    await writeFile(trace, [`timestamp,${metric}`, begun, ...bad].join('\n'))
+    await tried(t, '--trace', trace, '--out', out)
+    const { header, rows } = await rowsOf(out)
+    assert.equal(header, 'timestamp,value,anomaly_score,alarm,kept,verdict')
+    assert.deepEqual(
+      rows.map((row) => row.join()),
+      [
+        '2026-01-01 00:00:00,1,0,0,1,admitted',
+        'yesterday,2,0,0,0,bad',
+        '2026-01-01 00:00:02,,0,0,0,bad',
+        '2026-01-01 00:00:03,3,0,0,0,bad',
+        '2026-01-01 00:00:04,,0,0,0,bad',
+        '2026-01-01 00:00:05,"""6",0,0,0,bad',
+      ],
+    )
+  }
+})
+
+test('what a rule has no room for, and what comes behind its window, is told', async (t) => {
+  const folder = await temporaryDirectory(t)
+  const trace = join(folder, 'plant.csv')
+  const config = join(folder, 'agent.yaml')
   await writeFile(
     trace,
-    'timestamp,value\n2026-01-01 00:00:00,1\nyesterday,2\n2026-01-01 00:00:02,3\n',
+    `timestamp,device,metric,value
+2026-01-01 00:00:00,pump-1,flow,1
+2026-01-01 00:00:00,pump-2,flow,1
+2026-01-01 00:00:10,pump-1,flow,2
+2026-01-01 00:00:09,pump-1,flow,3
+`,
   )
-  const out = join(folder, 'out.csv')
-  await tried(t, '--trace', trace, '--out', out)
-  assert.deepEqual(
-    (await rowsOf(out)).rows.map(([time, , , , kept, verdict]) => [time, kept, verdict]),
-    [
-      ['2026-01-01 00:00:00', '1', 'admitted'],
-      ['yesterday', '0', 'bad'],
-      ['2026-01-01 00:00:02', '1', 'admitted'],
-    ],
-  )
+  await writeFile(config, 'filter:\n  - { maxSeries: 1, window: { every: 10s, emit: [mean] } }\n')
+  const text = await tried(t, '--config', config, '--trace', trace)
+  assert.match(text, /kept 2 \(50\.0 %\), suppressed 0, absorbed 2, made 2/)
+  assert.match(text, /\n {2}1 passed whole: of series beyond maxSeries of their rule\n/)
+  assert.match(text, /\n {2}1 passed whole: came behind their window\n/)
+  assert.match(text, /pump-1 flow: kept 1 of 3, absorbed 2;/)
+  const [report] = JSON.parse(
+    await tried(t, '--config', config, '--trace', trace, '--json'),
+  ).recordings
+  assert.deepEqual([report.beyondMaxSeries, report.late], [1, 1])
 })
 
 test('the default detector finds labelled anomalies of real recordings', async (t) => {

@@ -26,10 +26,8 @@ test('a quote that is never closed costs its own line only', () => {
   rows[100] = '100,"x'
   const lines = read(rows.join('\n'))
   const bad = lines.filter((line) => line.problem !== undefined)
-  assert.deepEqual(
-    bad.map(({ line }) => line),
-    [101],
-  )
+  const problem = 'a quote that is not closed, or text behind a closing quote'
+  assert.deepEqual(bad, [{ line: 101, cells: ['100', '"x'], problem }])
   assert.equal(lines.length, 200)
   assert.deepEqual(lines.at(-1), { line: 200, cells: ['199', 'x'] })
 })
