@@ -14,7 +14,15 @@ import {
 } from './dictionary.ts'
 import { invalid } from './failure.ts'
 import { orderColumn, readOrder } from './order.ts'
-import { arrivalColumn, maxQuality, qualityColumn, readArrivals, readQualities } from './runs.ts'
+import {
+  type ArrivalRun,
+  arrivalColumn,
+  maxQuality,
+  qualityColumn,
+  readArrivals,
+  readQualities,
+} from './runs.ts'
+import { Scratch } from './scratch.ts'
 import { maxTimeMs, paces, readTimes, type Times, timeColumns } from './times.ts'
 import { readOthers, readTexts, readValues } from './value-reader.ts'
 import { valueColumns, writeOthers, writeTexts } from './value-writer.ts'
@@ -230,38 +238,44 @@ function readBody(reader: CborReader, count: number): Body {
   return { integers, columns, dictionary, texts, others }
 }
 
-/** All columns decoded, in sequence order but for the values. */
+/** Takes what the columns hold, in sequence order but for the values. */
 interface Decoded {
-  seriesOf: Uint16Array
   times: Times
-  /** Position of each series' first value. */
-  starts: Uint32Array
+  /** By position. */
+  values: Value[]
   qualities: Int32Array
-  arrived: { counts: number[]; arrivals: Arrival[] }
+  arrived: ArrivalRun[]
 }
 
 /**
- * @param values takes the values by position; without it they are checked only
+ * @param into takes what is read; without it that is checked only
+ * @returns which series each reading belongs to, and the position of each series' first value
  * @throws WireFailure unless every column holds exactly what `count` readings need
  */
-function decode(body: Body, count: number, values?: Value[]): Decoded {
+function decode(
+  body: Body,
+  count: number,
+  into?: Decoded,
+): { seriesOf: Uint16Array; starts: Uint32Array } {
   const { integers, columns, dictionary, texts, others } = body
   const { from, span, tick, step, pace, nanoTick, perMs } = integers
   const { sourceOf, channelOf } = dictionary
   const seriesOf = readOrder(columns.order, count, sourceOf.length)
-  const times = readTimes({ tick, step, pace, nanoTick, ...columns }, seriesOf, sourceOf, from)
-  if (times.earliestMs !== from || times.latestMs !== from + span)
+  const { sharing, steps, nanos } = columns
+  const timed = { tick, step, pace, nanoTick, sharing, steps, nanos }
+  const { earliestMs, latestMs } = readTimes(timed, seriesOf, sourceOf, from, into?.times)
+  if (earliestMs !== from || latestMs !== from + span)
     throw invalid('from and span: not of these times')
   const starts = startsOf(seriesOf, sourceOf.length)
-  readValues({ ...columns, texts, others }, starts, channelOf, values)
-  return {
-    seriesOf,
-    times,
-    starts,
-    qualities: readQualities(columns.qualities, count),
-    arrived: readArrivals({ perMs, runs: columns.arrivals }, count, from),
-  }
+  readValues({ ...columns, texts, others }, starts, channelOf, into?.values)
+  readQualities(columns.qualities, count, into?.qualities)
+  readArrivals({ perMs, runs: columns.arrivals }, count, from, into?.arrived)
+  return { seriesOf, starts }
 }
+
+const msScratch = new Scratch((length) => new Float64Array(length))
+const nanosScratch = new Scratch((length) => new Float64Array(length))
+const qualityScratch = new Scratch((length) => new Int32Array(length))
 
 /** @throws WireFailure */
 export function readReadings(
@@ -270,13 +284,16 @@ export function readReadings(
   table: SeriesTable,
 ): AdmittedReading[] {
   const body = readBody(reader, count)
+  const times = { ms: msScratch.take(count), nanos: nanosScratch.take(count) }
   const values: Value[] = new Array(count)
-  const { seriesOf, times, starts, qualities, arrived } = decode(body, count, values)
+  const qualities = qualityScratch.take(count)
+  const arrived: ArrivalRun[] = []
+  const { seriesOf, starts } = decode(body, count, { times, values, qualities, arrived })
   const series = internSeries(body.dictionary, table)
   const readings: AdmittedReading[] = []
   let i = 0
-  arrived.arrivals.forEach((arrival, run) => {
-    for (const end = i + arrived.counts[run]!; i < end; i++) {
+  for (const run of arrived) {
+    for (const end = i + run.count; i < end; i++) {
       const index = seriesOf[i]!
       readings.push({
         series: series[index]!,
@@ -284,10 +301,10 @@ export function readReadings(
         timeNanos: times.nanos[i]!,
         value: values[starts[index]!++]!,
         quality: qualities[i]!,
-        arrival,
+        arrival: run.arrival,
       })
     }
-  })
+  }
   return readings
 }
 

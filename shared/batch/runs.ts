@@ -1,7 +1,6 @@
 import type { Arrival } from '../reading.ts'
 import { ByteWriter } from './bytes.ts'
 import { invalid } from './failure.ts'
-import { Scratch } from './scratch.ts'
 import { maxTimeMs } from './times.ts'
 import { VarintReader } from './varint.ts'
 
@@ -28,22 +27,22 @@ export function qualityColumn(qualities: Int32Array): Uint8Array {
   return column.peek()
 }
 
-const qualityScratch = new Scratch((length) => new Int32Array(length))
-
-/** @returns valid until the next call @throws WireFailure */
-export function readQualities(bytes: Uint8Array, count: number): Int32Array {
+/**
+ * @param into takes the qualities, as many as `count`; without it they are checked only
+ * @throws WireFailure
+ */
+export function readQualities(bytes: Uint8Array, count: number, into?: Int32Array): void {
   const column = new VarintReader(bytes, 'qualities')
-  const qualities = qualityScratch.take(count).fill(0)
+  into?.fill(0)
   let at = 0
   while (!column.done) {
     const quality = column.next()
     const run = column.next()
     if (quality > maxQuality) throw invalid('qualities: over 31 bits')
     if (run === 0 || run > count - at) throw invalid('qualities: a run that does not fit')
-    qualities.fill(quality, at, at + run)
+    into?.fill(quality, at, at + run)
     at += run
   }
-  return qualities
 }
 
 /**
@@ -63,7 +62,8 @@ export function arrivalColumn(arrivals: readonly Arrival[], from: number): Arriv
   for (const arrival of arrivals) {
     if (arrival === last) continue
     last = arrival
-    if (!isArrival(arrival)) throw new RangeError(`an arrival at ${arrival.wallMs} ms`)
+    if (!isArrival(arrival.wallMs, arrival.monotonicMs))
+      throw new RangeError(`an arrival at ${arrival.wallMs} ms`)
     if (!Number.isInteger(arrival.monotonicMs)) perMs = 1000
   }
   const column = arrivalBytes
@@ -85,7 +85,7 @@ export function arrivalColumn(arrivals: readonly Arrival[], from: number): Arriv
   return { perMs, runs: column.peek() }
 }
 
-function isArrival({ wallMs, monotonicMs }: Arrival): boolean {
+function isArrival(wallMs: number, monotonicMs: number): boolean {
   return (
     Number.isInteger(wallMs) &&
     Math.abs(wallMs) <= maxTimeMs &&
@@ -97,16 +97,24 @@ function sameArrival(a: Arrival, b: Arrival): boolean {
   return a === b || (a.wallMs === b.wallMs && a.monotonicMs === b.monotonicMs)
 }
 
-/** @throws WireFailure unless the runs cover `count` readings */
+/** Readings that arrived together. */
+export interface ArrivalRun {
+  count: number
+  arrival: Arrival
+}
+
+/**
+ * @param into takes the runs; without it they are checked only
+ * @throws WireFailure unless the runs cover `count` readings
+ */
 export function readArrivals(
   { perMs, runs }: ArrivalColumn,
   count: number,
   from: number,
-): { counts: number[]; arrivals: Arrival[] } {
+  into?: ArrivalRun[],
+): void {
   if (perMs !== 1 && perMs !== 1000) throw invalid('perMs: neither 1 nor 1000')
   const column = new VarintReader(runs, 'arrivals')
-  const counts: number[] = []
-  const arrivals: Arrival[] = []
   let at = 0
   let wallMs = from
   let monotonic = 0
@@ -116,14 +124,12 @@ export function readArrivals(
     monotonic += difference
     wallMs += column.nextSigned() + Math.floor(difference / perMs)
     if (run === 0 || run > count - at) throw invalid('arrivals: a run that does not fit')
-    const arrival = { wallMs, monotonicMs: monotonic / perMs }
-    if (!isArrival(arrival)) throw invalid('arrivals: out of range')
+    const monotonicMs = monotonic / perMs
+    if (!isArrival(wallMs, monotonicMs)) throw invalid('arrivals: out of range')
     at += run
-    counts.push(run)
-    arrivals.push(arrival)
+    into?.push({ count: run, arrival: { wallMs, monotonicMs } })
   }
   column.end()
-  return { counts, arrivals }
 }
 
 /** Arrivals of joined items are rounded down to this. */

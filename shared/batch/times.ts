@@ -202,15 +202,11 @@ class SeriesClocks {
 export interface Times {
   ms: Float64Array
   nanos: Float64Array
-  earliestMs: number
-  latestMs: number
 }
 
-const msScratch = new Scratch((length) => new Float64Array(length))
-const nanosScratch = new Scratch((length) => new Float64Array(length))
-
 /**
- * @returns arrays that are valid until the next call
+ * @param into takes the times; without it they are checked only
+ * @returns the earliest and the latest of them
  * @throws WireFailure unless the columns hold one time for each reading, within ±2^48 ms
  */
 export function readTimes(
@@ -218,65 +214,75 @@ export function readTimes(
   seriesOf: Uint16Array,
   sourceOf: Uint16Array,
   from: number,
-): Times {
+  into?: Times,
+): { earliestMs: number; latestMs: number } {
   const { tick, nanoTick, step, pace } = columns
   const sharing = new VarintReader(columns.sharing, 'sharing')
   const steps = new VarintReader(columns.steps, 'steps')
   const behind = new VarintReader(columns.nanos, 'nanos')
   const count = seriesOf.length
-  const ms = msScratch.take(count)
-  const nanos = nanosScratch.take(count)
   // `SeriesClocks` spelled out: this loop is a collector's hottest.
   const levels = new Float64Array(sourceOf.length)
   const stepsOf = new Float64Array(sourceOf.length).fill(step)
   const states = new Uint8Array(sourceOf.length)
-  let sourceBefore = -1
   let n = 0
+  let lowest = Infinity
+  let highest = -Infinity
   let behindNs = 0
-  let earliestMs = Infinity
-  let latestMs = -Infinity
-  let run = sharing.done ? count : sharing.next()
+  const unsteady = pace !== paces.steady
+  const adaptive = pace === paces.adaptive
+  let last = -1
+  let flipAt = sharing.done ? count : sharing.next()
   for (let i = 0; i < count; i++) {
     const series = seriesOf[i]!
     const state = states[series]!
-    const source = sourceOf[series]!
-    let shares = state === unknown ? source === sourceBefore : state === shared
-    if (run > 0) run--
-    else {
+    let shares = state === shared
+    if (state === unknown) shares = last >= 0 && sourceOf[series] === sourceOf[last]
+    last = series
+    if (i === flipAt) {
       shares = !shares
-      run = sharing.done ? count : sharing.next()
+      flipAt = sharing.done ? count : i + 1 + sharing.next()
     }
     let level = n
-    if (!shares) {
+    if (shares) {
+      states[series] = shared
+      // Its time is within the bounds already, unless it is the first of all.
+      if (i === 0) lowest = highest = n
+    } else {
+      states[series] = alone
       const missed = steps.nextSigned()
-      const expected = state === unknown ? n : levels[series]! + stepsOf[series]!
-      n = expected + missed
-      level = n
-      if (pace !== paces.steady && state !== unknown) {
-        if (pace === paces.adaptive) stepsOf[series] = n - levels[series]!
-        else if (missed > -jump && missed < jump) level = expected + (missed >> 2)
+      if (state === unknown) {
+        level = n += missed
+      } else {
+        const before = levels[series]!
+        const expected = before + stepsOf[series]!
+        level = n = expected + missed
+        if (unsteady) {
+          if (adaptive) stepsOf[series] = n - before
+          else if (missed > -jump && missed < jump) level = expected + (missed >> 2)
+        }
       }
+      if (n < lowest) lowest = n
+      if (n > highest) highest = n
       if (nanoTick > 0) {
         behindNs = behind.next() * nanoTick
         if (behindNs > 999_999) throw invalid('nanos: a millisecond or more')
       }
     }
-    const timeMs = from + n * tick
-    if (timeMs < earliestMs) earliestMs = timeMs
-    if (timeMs > latestMs) latestMs = timeMs
-    ms[i] = timeMs
-    nanos[i] = behindNs
     levels[series] = level
-    states[series] = shares ? shared : alone
-    sourceBefore = source
+    if (!into) continue
+    into.ms[i] = from + n * tick
+    into.nanos[i] = behindNs
   }
+  const earliestMs = from + lowest * tick
+  const latestMs = from + highest * tick
   // An n beyond the exact integers, where sums are rounded, is a time out of range too: a tick is 1 at least.
   if (!(earliestMs >= -maxTimeMs && latestMs <= maxTimeMs)) throw invalid('steps: out of range')
   // A last run is left out, so nothing may be behind the one that the last reading fell into.
   sharing.end()
   steps.end()
   behind.end()
-  return { ms, nanos, earliestMs, latestMs }
+  return { earliestMs, latestMs }
 }
 
 function gcd(a: number, b: number): number {
