@@ -1,6 +1,6 @@
-// The agent, whole, but on a disk whose syncs take `<ms>` longer:
-// `node slow-disk-agent.ts <agent.yaml> <ms>`. Told `syncs` it prints `{"count": …, "ms": …}`: synced writes
-// so far, and the time that they took, as the agent saw it.
+// The agent, whole, on a disk that can be slowed: `node slow-disk-agent.ts <agent.yaml>`. Told `slow <ms>` it
+// has syncs take so much longer from then on; told `syncs` it prints `{"count": …, "ms": …}`: synced writes so
+// far, and the time that they took, as the agent saw it.
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
@@ -15,11 +15,16 @@ import type { Store } from '../../../shared/ports.ts'
 import { bootId, systemClock, systemRandom } from '../../../shared/system.ts'
 import { silentLog } from '../../support/silent-log.ts'
 
-const [file, ms] = process.argv.slice(2)
+const file = process.argv[2]
 const config = await loadAgentConfig(file!)
 await mkdir(join(config.data, 'outbox'), { recursive: true })
 const syncs = { count: 0, ms: 0 }
-createInterface(process.stdin).on('line', () => process.stdout.write(`${JSON.stringify(syncs)}\n`))
+let slowMs = 0
+createInterface(process.stdin).on('line', (line) => {
+  const [word, ms] = line.split(' ')
+  if (word === 'slow') slowMs = Number(ms)
+  else process.stdout.write(`${JSON.stringify(syncs)}\n`)
+})
 const stop = new AbortController()
 process.once('SIGTERM', () => stop.abort())
 const agent = new Agent(config, {
@@ -44,7 +49,7 @@ function slow(store: Store): Store {
       const startedMs = performance.now()
       await store.write(changes, options)
       if (!options.sync) return
-      await pause(Number(ms))
+      if (slowMs > 0) await pause(slowMs)
       syncs.ms += performance.now() - startedMs
       syncs.count += 1
     },
