@@ -12,11 +12,12 @@ import {
   type ReadRequest,
   type Statistics,
 } from '../engine.ts'
+import { sumOf } from '../sums.ts'
 import { Lane } from './lane.ts'
 import { type NatsOptions as LinkOptions, NatsLink } from './link.ts'
 import { readPartition } from './reader.ts'
 import { type Retention, retain } from './retention.ts'
-import { PartitionStatistics, sumOf } from './statistics.ts'
+import { PartitionStatistics } from './statistics.ts'
 import { Subjects } from './subject.ts'
 import { verifyStreams } from './verify.ts'
 
