@@ -57,6 +57,17 @@ export class HeldMemory {
     draft.commit()
   }
 
+  /** Takes over a row that was written alone, in the place of an older one of its incarnation. */
+  put(agent: string, row: Uint8Array, isCurrent: boolean): void {
+    let rows = this.#agents.get(agent)
+    if (!rows) {
+      rows = new AgentRows()
+      this.#agents.set(agent, rows)
+    }
+    rows.put(row)
+    if (isCurrent) rows.current = rows.indexOf(row)
+  }
+
   /** One entry an agent, for a snapshot; agents that come meanwhile may be among them. */
   *snapshot(): Iterable<AgentSnapshot> {
     for (const [agent, rows] of this.#agents)
@@ -182,6 +193,15 @@ class Draft {
       this.#put(agent, closed)
     }
     return alarms
+  }
+
+  /** Rows as they are behind the change, and whether each is of its agent's present incarnation. */
+  *changes(): Generator<{ agent: string; row: Uint8Array; isCurrent: boolean }> {
+    for (const [agent, { rows }] of this.#changed) {
+      const current = this.#current(agent)
+      for (const row of rows.values())
+        yield { agent, row, isCurrent: current !== undefined && sameId(current, 0, idOf(row)) }
+    }
   }
 
   commit(): void {

@@ -1,0 +1,261 @@
+import { WireFailure } from '../../../shared/batch.ts'
+import { sleep } from '../../../shared/clock.ts'
+import type { Logger } from '../../../shared/log.ts'
+import type { Clock } from '../../../shared/ports.ts'
+import { type Lane, streams } from '../../../shared/reading.ts'
+import type { AppendAnswer, Entry, Held } from '../engine.ts'
+import { batchHeaders, offsetsPerMessage } from '../headers.ts'
+import { HeldMemory } from '../held.ts'
+import type { Cluster, NewRecord, Place, Writer } from './cluster.ts'
+import { cursorRecord, markRecord, replayCursor } from './cursor.ts'
+import { elsewhere } from './peers.ts'
+import { readingRecords } from './readings.ts'
+import {
+  lastBatch,
+  noTotals,
+  plus,
+  type Totals,
+  totalsHeader,
+  totalsIn,
+  totalsText,
+} from './totals.ts'
+
+export interface BucketOptions {
+  cluster: Cluster
+  clock: Clock
+  logger: Logger
+  /** The same number in each of the topics. */
+  partition: number
+  topics: Topics
+  /** One record for each reading, too. */
+  hasReadings: boolean
+}
+
+export interface Topics {
+  batches: string
+  held: string
+  readings: string
+}
+
+/** Largest body that a record may have. */
+export const maxBodyBytes = 8 * 1024 * 1024
+/** Bodies and readings of one transaction, the last batch on top. */
+const groupBytes = 2 * 1024 * 1024
+const groupReadings = 50_000
+const firstPauseMs = 100
+const maxPauseMs = 2_000
+
+interface Waiting {
+  entry: Entry
+  resolve(answer: AppendAnswer): void
+  reject(error: unknown): void
+}
+
+/**
+ * The agents of one partition. Its owner has the partition's transactional id: batches that come while one
+ * transaction commits make up the next, with what is held behind them. Whoever takes over has the id first,
+ * so that the one before can commit nothing more, and then reads what is held to its end. After a commit
+ * that failed, or may have, the same is done again: what is in doubt is looked up.
+ */
+export class Bucket {
+  readonly #options: BucketOptions
+  readonly #queue: Waiting[] = []
+  #isAssigned = false
+  #writer: Writer | undefined
+  #memory = new HeldMemory()
+  /** Offset in the topic of what is held up to which the memory has read. */
+  #readTo = 0
+  #totals: Totals = noTotals()
+  #pumping: Promise<void> | undefined
+  #wake = () => {}
+
+  constructor(options: BucketOptions) {
+    this.#options = options
+  }
+
+  get isAssigned(): boolean {
+    return this.#isAssigned
+  }
+
+  /** It can take batches at once. */
+  get isOpen(): boolean {
+    return this.#writer !== undefined
+  }
+
+  assign(): void {
+    this.#isAssigned = true
+    this.#pump()
+  }
+
+  /** Finishes what it has begun, and lets go. */
+  async release(): Promise<void> {
+    this.#isAssigned = false
+    this.#wake()
+    this.#pump()
+    await this.#pumping
+  }
+
+  /** @returns elsewhere when this collector does not own it, or not yet */
+  async append(entry: Entry): Promise<AppendAnswer | typeof elsewhere> {
+    checkSize(entry)
+    if (!this.#isAssigned) return elsewhere
+    const waiting = Promise.withResolvers<AppendAnswer>()
+    this.#queue.push({ entry, ...waiting })
+    this.#pump()
+    return waiting.promise.catch((error) => {
+      if (error === elsewhere) return elsewhere
+      throw error
+    })
+  }
+
+  /** @returns elsewhere when this collector does not own it, or not yet */
+  async held(agent: string, incarnation: Uint8Array, lane: Lane): Promise<Held | typeof elsewhere> {
+    if (!this.#writer) return elsewhere
+    return this.#memory.of(agent, incarnation, lane)
+  }
+
+  #pump(): void {
+    this.#pumping ??= this.#work().finally(() => {
+      this.#pumping = undefined
+      if (this.#queue.length > 0 || (this.#isAssigned && !this.#writer)) this.#pump()
+    })
+  }
+
+  async #work(): Promise<void> {
+    let pauseMs = firstPauseMs
+    while (this.#isAssigned && (!this.#writer || this.#queue.length > 0)) {
+      let group: Waiting[] = []
+      try {
+        this.#writer ??= await this.#takeOver()
+        pauseMs = firstPauseMs
+        group = this.#takeGroup()
+        await this.#commit(this.#writer, group)
+      } catch (error) {
+        const { partition } = this.#options
+        this.#options.logger.error({ err: String(error), partition }, 'the log cannot write')
+        this.#letGo()
+        // The agents send again; what became of these is known by then.
+        for (const { reject } of group.length > 0 ? group : this.#queue.splice(0)) reject(error)
+        if (this.#isAssigned) await this.#pause(pauseMs)
+        pauseMs = Math.min(maxPauseMs, pauseMs * 2)
+      }
+    }
+    if (this.#isAssigned) return
+    this.#letGo()
+    this.#memory = new HeldMemory()
+    this.#readTo = 0
+    for (const { reject } of this.#queue.splice(0)) reject(elsewhere)
+  }
+
+  #letGo(): void {
+    this.#writer?.close()
+    this.#writer = undefined
+  }
+
+  /** Until then, or until there is no more reason to wait. */
+  async #pause(ms: number): Promise<void> {
+    const stop = new AbortController()
+    this.#wake = () => stop.abort()
+    await sleep(this.#options.clock, ms, stop.signal).catch(() => {})
+  }
+
+  async #takeOver(): Promise<Writer> {
+    const { cluster, topics, partition, logger, clock } = this.#options
+    const startMs = clock.monotonicMs()
+    const writer = await cluster.writer(`${topics.batches}-${partition}`, [topics.readings])
+    try {
+      const place = { topic: topics.held, partition }
+      const { first, next } = await cluster.ends(place)
+      const fromOffset = Math.max(first, this.#readTo)
+      for await (const { records, next: behind } of cluster.read(place, {
+        fromOffset,
+        toOffset: next,
+      })) {
+        for (const record of records) replayCursor(this.#memory, record)
+        this.#readTo = behind
+      }
+      const last = await lastBatch(cluster, { topic: topics.batches, partition })
+      this.#totals = last ? totalsIn(last) : noTotals()
+    } catch (error) {
+      writer.close()
+      throw error
+    }
+    const ms = Math.round(clock.monotonicMs() - startMs)
+    logger.info({ partition, ms }, 'owns a partition of the log')
+    return writer
+  }
+
+  #takeGroup(): Waiting[] {
+    let bytes = 0
+    let readings = 0
+    let count = 0
+    for (const { entry } of this.#queue) {
+      count += 1
+      bytes += entry.body.length
+      readings += entry.feeds.readings.count
+      if (bytes > groupBytes || readings > groupReadings) break
+    }
+    return this.#queue.splice(0, count)
+  }
+
+  async #commit(writer: Writer, group: readonly Waiting[]): Promise<void> {
+    const draft = this.#memory.draft()
+    const accepted: { entry: Entry; totals: Totals }[] = []
+    let totals = this.#totals
+    const answers = group.map(({ entry }) => {
+      const answer = draft.judge(entry.header)
+      if (answer.code === 'accepted') {
+        totals = plus(totals, entry.feeds, entry.body.length)
+        accepted.push({ entry, totals })
+      }
+      return answer
+    })
+    const nowMs = this.#options.clock.wallMs()
+    const held = this.#place('held')
+    const cursors = [...draft.changes()].map((change) => cursorRecord(held, change, nowMs))
+    if (accepted.length > 0) {
+      const places = [this.#place('batches'), held]
+      if (accepted.some(({ entry }) => this.#givesReadings(entry)))
+        places.push(this.#place('readings'))
+      await writer.commit(places, this.#recordsOf(accepted, cursors))
+    } else if (answers.some(({ code }) => code !== 'duplicate')) {
+      // The agent acts on a refusal, so it must be true now: had another collector taken over, and more
+      // been appended since, this could not be committed.
+      await writer.commit([held], [markRecord(held, nowMs)])
+    }
+    draft.commit()
+    this.#totals = totals
+    for (const [at, { resolve }] of group.entries()) resolve(answers[at]!)
+  }
+
+  *#recordsOf(
+    accepted: readonly { entry: Entry; totals: Totals }[],
+    cursors: readonly NewRecord[],
+  ): Generator<NewRecord> {
+    for (const { entry, totals } of accepted) {
+      yield {
+        ...this.#place('batches'),
+        key: entry.header.agent,
+        value: entry.body,
+        headers: { ...batchHeaders(entry), [totalsHeader]: totalsText(totals) },
+        timeMs: entry.arrivedMs,
+      }
+      if (this.#givesReadings(entry)) yield* readingRecords(entry, this.#place('readings'))
+    }
+    yield* cursors
+  }
+
+  #givesReadings({ feeds }: Entry): boolean {
+    return this.#options.hasReadings && feeds.readings.count > 0
+  }
+
+  #place(topic: keyof Topics): Place {
+    return { topic: this.#options.topics[topic], partition: this.#options.partition }
+  }
+}
+
+function checkSize({ feeds, body }: Entry): void {
+  const most = Math.max(...streams.map((stream) => feeds[stream].count))
+  if (most > offsetsPerMessage || body.length > maxBodyBytes)
+    throw new WireFailure('WIRE_TOO_LARGE', 'more than one record of the log takes')
+}

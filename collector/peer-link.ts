@@ -1,0 +1,198 @@
+import { timingSafeEqual } from 'node:crypto'
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import { createServer } from 'node:https'
+import type { AddressInfo } from 'node:net'
+import { Agent, request } from 'undici'
+import { WireFailure, type WireFailureCode, wireFailures } from '../shared/batch.ts'
+import { chainFromBytes, chainToBytes } from '../shared/chain.ts'
+import { UserError } from '../shared/failure.ts'
+import type { Clock, Random } from '../shared/ports.ts'
+import { Authority } from './fleet/authority.ts'
+import { type AppendAnswer, type Entry, type Held, LogFailure } from './log/engine.ts'
+import { elsewhere, type PeerAbout, type PeerHandlers, type Peers } from './log/kafka/peers.ts'
+
+export interface PeerOptions {
+  host: string
+  /** 0 takes a free one. */
+  port: number
+  /** `host:port` under which the others reach it, where that is another. */
+  announce?: string | undefined
+  maxBodyBytes: number
+  clock: Clock
+  random: Random
+}
+
+const lifetimeMs = 10 * 365 * 86_400_000
+/** Longer than an owner takes to say that it cannot write. */
+const answerMs = 30_000
+const tokenBytes = 32
+/** Connections to one other collector: as many batches are on their way to it at once. */
+const connections = 64
+const commonName = 'collector:peer'
+/** In every certificate, whatever address it is reached by. */
+const serverName = 'peer.headgate.internal'
+const elsewhereStatus = 421
+
+/**
+ * Collectors ask each other over HTTPS. Each start makes a certificate and a token, which the others learn
+ * through the group: whoever may read the group may ask.
+ */
+export async function openPeers(options: PeerOptions, handlers: PeerHandlers): Promise<Peers> {
+  const { host, port, clock, random, maxBodyBytes } = options
+  const token = Buffer.from(random.bytes(tokenBytes)).toString('base64url')
+  const nowMs = clock.wallMs()
+  // Its key is used once: nobody else can ever show a certificate of this authority.
+  const { authority } = await Authority.create('headgate peer', nowMs)
+  const own = await authority.make({ commonName, lifetimeMs, nowMs, names: [serverName] })
+  const server = createServer(
+    {
+      cert: own.pem,
+      key: own.keyPem,
+      minVersion: 'TLSv1.3',
+      maxHeaderSize: 8 * 1024,
+      requestTimeout: answerMs,
+      keepAliveTimeout: 2 * answerMs,
+    },
+    (incoming, response) => {
+      response.on('error', () => {})
+      void answer({ incoming, response, token, handlers, maxBodyBytes })
+    },
+  )
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', (cause: NodeJS.ErrnoException) =>
+      reject(
+        new UserError(`log.kafka.peer: cannot listen on ${host}:${port} (${cause.code})`, {
+          cause,
+        }),
+      ),
+    )
+    server.listen(port, host, resolve)
+  })
+  const { port: taken } = server.address() as AddressInfo
+  const name = host.includes(':') ? `[${host}]` : host
+  const about = {
+    url: `https://${options.announce ?? `${name}:${taken}`}`,
+    certificate: authority.certificatePem,
+    token,
+  }
+  const agents = new Map<string, Agent>()
+  const ask = async (peer: PeerAbout, path: string, headers: object, body: Uint8Array) => {
+    let dispatcher = agents.get(peer.certificate)
+    if (!dispatcher) {
+      const connect = { ca: peer.certificate, servername: serverName }
+      dispatcher = new Agent({ connections, connect })
+      agents.set(peer.certificate, dispatcher)
+    }
+    const { statusCode, body: answered } = await request(`${peer.url}${path}`, {
+      dispatcher,
+      method: 'POST',
+      headers: { authorization: `Bearer ${peer.token}`, ...headers },
+      body,
+      headersTimeout: answerMs,
+      bodyTimeout: answerMs,
+    })
+    const text = await answered.text()
+    if (statusCode === elsewhereStatus) return elsewhere
+    const document = JSON.parse(text)
+    if (statusCode === 200) return document
+    if (document.code in wireFailures)
+      throw new WireFailure(document.code as WireFailureCode, document.message)
+    throw new LogFailure('LOG_DISK', `the owner: ${document.message}`)
+  }
+  return {
+    about,
+    async append(peer, { body, encoding, arrivedMs }: Entry) {
+      const headers = { 'content-encoding': encoding, 'headgate-arrived': String(arrivedMs) }
+      const found = await ask(peer, '/append', headers, body)
+      return found === elsewhere ? elsewhere : readAnswer(found)
+    },
+    async held(peer, agent, incarnation, lane) {
+      const question = { agent, incarnation: hex(incarnation), lane }
+      const found = await ask(peer, '/held', {}, Buffer.from(JSON.stringify(question)))
+      return found === elsewhere ? elsewhere : readHeld(found)
+    },
+    async close() {
+      await Promise.all([...agents.values()].map((agent) => agent.destroy()))
+      const closed = new Promise((resolve) => server.close(resolve))
+      server.closeAllConnections()
+      await closed
+    },
+  }
+}
+
+async function answer({
+  incoming,
+  response,
+  token,
+  handlers,
+  maxBodyBytes,
+}: {
+  incoming: IncomingMessage
+  response: ServerResponse
+  token: string
+  handlers: PeerHandlers
+  maxBodyBytes: number
+}): Promise<void> {
+  const send = (status: number, document: object) =>
+    response.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify(document))
+  const expected = Buffer.from(`Bearer ${token}`)
+  const given = Buffer.from(incoming.headers.authorization ?? '')
+  if (given.length !== expected.length || !timingSafeEqual(given, expected))
+    return void send(401, { code: 'token', message: 'this is for the other collectors' })
+  try {
+    const body = await readAll(incoming, maxBodyBytes)
+    if (incoming.url === '/append') {
+      const { 'content-encoding': encoding = '', 'headgate-arrived': arrived } = incoming.headers
+      const found = await handlers.append(body, encoding, Number(arrived))
+      return void (found === elsewhere ? send(elsewhereStatus, {}) : send(200, writeAnswer(found)))
+    }
+    if (incoming.url !== '/held') return void send(404, { code: 'path', message: 'nothing here' })
+    const { agent, incarnation, lane } = JSON.parse(Buffer.from(body).toString())
+    const found = await handlers.held(String(agent), bytesOf(incarnation), String(lane))
+    return void (found === elsewhere ? send(elsewhereStatus, {}) : send(200, writeHeld(found)))
+  } catch (error) {
+    const { code = 'internal', message } = error as { code?: string; message: string }
+    send(503, { code, message })
+  }
+}
+
+async function readAll(incoming: IncomingMessage, maxBytes: number): Promise<Uint8Array> {
+  const chunks: Buffer[] = []
+  let length = 0
+  for await (const chunk of incoming) {
+    length += chunk.length
+    if (length > maxBytes) throw new WireFailure('WIRE_TOO_LARGE', `over ${maxBytes} bytes`)
+    chunks.push(chunk)
+  }
+  return Buffer.concat(chunks)
+}
+
+function writeHeld({ held, chain }: Held) {
+  return { held, chain: hex(chainToBytes(chain)) }
+}
+
+function readHeld({ held, chain }: ReturnType<typeof writeHeld>): Held {
+  return { held, chain: chainFromBytes(bytesOf(chain)) }
+}
+
+function writeAnswer(given: AppendAnswer) {
+  const { chain, ...rest } = given
+  const incarnation = given.code === 'hole' ? hex(given.incarnation) : undefined
+  return { ...rest, chain: hex(chainToBytes(chain)), incarnation }
+}
+
+function readAnswer({ chain, incarnation, ...rest }: ReturnType<typeof writeAnswer>): AppendAnswer {
+  return {
+    ...rest,
+    chain: chainFromBytes(bytesOf(chain)),
+    ...(incarnation !== undefined && { incarnation: bytesOf(incarnation) }),
+  } as AppendAnswer
+}
+
+function hex(bytes: Uint8Array): string {
+  return Buffer.from(bytes).toString('hex')
+}
+
+function bytesOf(text: string): Uint8Array {
+  return new Uint8Array(Buffer.from(text, 'hex'))
+}

@@ -1,0 +1,134 @@
+import { type ChildProcess, execFile, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { createWriteStream } from 'node:fs'
+import { readFile, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { TestContext } from 'node:test'
+import { promisify } from 'node:util'
+import { Admin } from '@platformatic/kafka'
+import { cleanUp, type Test } from '../clean-up.ts'
+import { freePort } from '../free-port.ts'
+import { poll } from '../poll.ts'
+import { temporaryDirectory } from '../temporary.ts'
+import { kafkaJars } from './program.ts'
+
+const run = promisify(execFile)
+/** Any 16 bytes, as base64url. */
+const clusterId = 'aGVhZGdhdGUtdGVzdC0wMQ'
+/** Small and quick to start, for a broker that lives a minute. */
+const quick = ['-Xmx256m', '-XX:+UseSerialGC', '-XX:TieredStopAtLevel=1', '-Xshare:auto']
+
+/** One Kafka broker, which is one of the controllers too, over any number of starts and kills. */
+export class KafkaNode {
+  readonly address: string
+  readonly #id: number
+  readonly #command: readonly string[]
+  readonly #logFile: string
+  #process: ChildProcess | undefined
+
+  private constructor(id: number, port: number, command: readonly string[], logFile: string) {
+    this.#id = id
+    this.address = `127.0.0.1:${port}`
+    this.#command = command
+    this.#logFile = logFile
+  }
+
+  /**
+   * @param t whose end is theirs: a test, or a file's `after`
+   * @param options.jvm of a broker that has to be fast rather than small
+   */
+  static async start(
+    t: Test & Pick<TestContext, 'skip'>,
+    options: { nodes?: number; jvm?: readonly string[] } = {},
+  ): Promise<KafkaNode[] | undefined> {
+    const { nodes = 1, jvm = quick } = options
+    const jars = await kafkaJars(t)
+    if (!jars) return undefined
+    const directory = await temporaryDirectory(t)
+    const ids = Array.from({ length: nodes }, (_, id) => id)
+    const controllers = await Promise.all(ids.map(freePort))
+    const ports = await Promise.all(ids.map(freePort))
+    const java = ['-cp', join(jars, '*'), '-Dorg.slf4j.simpleLogger.defaultLogLevel=warn']
+    const started = await Promise.all(
+      ids.map(async (id) => {
+        const config = join(directory, `${id}.properties`)
+        const lines = {
+          'process.roles': 'broker,controller',
+          'node.id': id,
+          'controller.quorum.voters': ids.map((n) => `${n}@127.0.0.1:${controllers[n]}`),
+          'controller.listener.names': 'CONTROLLER',
+          listeners: `PLAINTEXT://127.0.0.1:${ports[id]},CONTROLLER://127.0.0.1:${controllers[id]}`,
+          'log.dirs': join(directory, String(id)),
+          'offsets.topic.replication.factor': nodes,
+          'offsets.topic.num.partitions': 1,
+          'transaction.state.log.replication.factor': nodes,
+          'transaction.state.log.min.isr': nodes > 1 ? 2 : 1,
+          'transaction.state.log.num.partitions': 4,
+          'group.initial.rebalance.delay.ms': 0,
+          'auto.create.topics.enable': false,
+          // A killed broker is given up, and another leads, within so long.
+          'broker.session.timeout.ms': 3000,
+          'broker.heartbeat.interval.ms': 500,
+          'controlled.shutdown.enable': false,
+        }
+        const text = Object.entries(lines).map(([name, value]) => `${name}=${value}`)
+        await writeFile(config, `${text.join('\n')}\n`)
+        const format = ['kafka.tools.StorageTool', 'format', '-t', clusterId, '-c', config]
+        await run('java', [...quick, ...java, ...format])
+        const command = ['java', ...jvm, ...java, 'kafka.Kafka', config]
+        const node = new KafkaNode(id, ports[id]!, command, join(directory, `${id}.log`))
+        cleanUp(t, () => node.kill())
+        node.launch()
+        return node
+      }),
+    )
+    await Promise.all(started.map((each) => each.healthy()))
+    return started
+  }
+
+  get pid(): number {
+    return this.#process!.pid!
+  }
+
+  launch(): void {
+    const [program, ...args] = this.#command
+    const child = spawn(program!, args, { stdio: ['ignore', 'pipe', 'pipe'] })
+    for (const output of [child.stdout!, child.stderr!])
+      output.pipe(createWriteStream(this.#logFile, { flags: 'a' }))
+    this.#process = child
+  }
+
+  /** Resolves once the others know that it serves. */
+  async healthy(): Promise<void> {
+    const admin = new Admin({
+      clientId: 'test',
+      bootstrapBrokers: [this.address],
+      retries: 0,
+      connectTimeout: 1000,
+    })
+    try {
+      await poll(
+        async () => {
+          if (this.#process?.exitCode != null)
+            throw new Error(await readFile(this.#logFile, 'utf8'))
+          const { brokers } = await admin
+            .metadata({ forceUpdate: true })
+            .catch(() => ({ brokers: undefined }))
+          return brokers?.has(this.#id)
+        },
+        `the Kafka broker at ${this.address} serves`,
+        60_000,
+      )
+    } finally {
+      await admin.close()
+    }
+  }
+
+  async kill(signal: NodeJS.Signals = 'SIGKILL'): Promise<void> {
+    const child = this.#process
+    this.#process = undefined
+    if (!child || child.exitCode !== null || child.signalCode !== null) return
+    child.kill(signal)
+    await once(child, 'exit')
+  }
+}
