@@ -57,7 +57,7 @@ export class CommandProblem extends Error {
   }
 }
 
-/** Commands that are remembered until they expire; further ones are refused. */
+/** Commands that are remembered. Where none of them has expired, further ones are refused. */
 const maxRemembered = 1_000
 /** Commands that wait for their turn. */
 const maxWaiting = 20
@@ -80,7 +80,7 @@ export interface CommandsOptions {
 
 /**
  * Does what the fleet asks for, one command after the other, each once: its id is on disk before it begins, and
- * stays there until it has expired.
+ * stays there until it has expired, and longer where there is room.
  */
 export class Commands {
   readonly #options: CommandsOptions
@@ -125,8 +125,7 @@ export class Commands {
     const refuse = (...problems: Problem[]) => this.#tell(id, verb, 'refused', problems)
     const work = this.#prepare(command)
     if (Array.isArray(work)) return refuse(...work)
-    const nowMs = this.#options.clock.wallMs()
-    for (const [old, expiresMs] of this.#seen) if (expiresMs <= nowMs) this.#seen.delete(old)
+    if (this.#seen.size >= maxRemembered) this.#forgetExpired()
     if (this.#seen.size >= maxRemembered || this.#waiting >= maxWaiting)
       return refuse({ path: '', message: 'too many commands at once: try again later' })
     this.#seen.set(id, command.expiresMs)
@@ -192,6 +191,12 @@ export class Commands {
     if (isUnderWay) return
     this.#end(id)
     await this.#remember().catch((error) => this.#forgetful(error))
+  }
+
+  /** Not before there is need of room: the clock may be set back, and what has expired be new again. */
+  #forgetExpired(): void {
+    const nowMs = this.#options.clock.wallMs()
+    for (const [id, expiresMs] of this.#seen) if (expiresMs <= nowMs) this.#seen.delete(id)
   }
 
   #end(id: string): void {
