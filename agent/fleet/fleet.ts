@@ -2,7 +2,6 @@ import { isDeepStrictEqual } from 'node:util'
 import { UserError } from '../../shared/failure.ts'
 import type { Document } from '../../shared/fleet/envelope.ts'
 import { maxEnvelopeBytes } from '../../shared/fleet/envelope.ts'
-import type { Labels } from '../../shared/fleet/groups.ts'
 import type { Reported } from '../../shared/fleet/reports.ts'
 import { parseFleetTopic, topicsOf } from '../../shared/fleet/topics.ts'
 import type { Logger } from '../../shared/log.ts'
@@ -58,6 +57,8 @@ const tickMs = 1_000
  */
 export class Fleet {
   readonly #membership: Member
+  /** Where the fleet says that its broker is. */
+  #broker: string
   readonly #local: AgentConfig
   readonly #ports: FleetPorts
   /** Shared with whoever judges by them. */
@@ -69,7 +70,7 @@ export class Fleet {
   #commands!: Commands
   #agent!: Agent
   #source!: Source
-  #reach: ReturnType<typeof fleetReach> | undefined
+  #reach: (ReturnType<typeof fleetReach> & { url: string }) | undefined
   /** The newest message on the desired topic, until it is looked at. */
   #desired: Message | undefined
   /** Settled unless the link is being made anew. */
@@ -88,6 +89,7 @@ export class Fleet {
     governor: Governor,
   ) {
     this.#membership = membership
+    this.#broker = membership.fleetBroker
     this.#local = local
     this.#labels = labels
     this.#ports = ports
@@ -134,8 +136,12 @@ export class Fleet {
     return fleet
   }
 
-  /** The fleet says something else of the gateway by now; what its own file says wins still. */
-  relabel(labels: Labels): void {
+  /**
+   * The fleet says something else of the gateway by now, or has moved to another broker; what its own file says
+   * wins still.
+   */
+  learn({ labels, fleetBroker }: Pick<Membership, 'labels' | 'fleetBroker'>): void {
+    this.#broker = fleetBroker
     for (const name of Object.keys(this.#labels)) delete this.#labels[name]
     Object.assign(this.#labels, labels, this.#local.fleet.labels)
   }
@@ -220,7 +226,7 @@ export class Fleet {
 
   /** Where the way to the fleet broker has changed, it is taken. */
   async #reconnect(signal: AbortSignal): Promise<void> {
-    if (isDeepStrictEqual(fleetReach(this.config.fleet), this.#reach) || signal.aborted) return
+    if (isDeepStrictEqual(this.#wantedReach, this.#reach) || signal.aborted) return
     this.#turning = Promise.withResolvers()
     await this.#source.close()
     if (!signal.aborted) this.#connect()
@@ -239,12 +245,17 @@ export class Fleet {
     })
   }
 
+  get #wantedReach() {
+    const reach = fleetReach(this.config.fleet)
+    return { ...reach, url: reach.url ?? this.#broker }
+  }
+
   #connect(): void {
     const { clock, random, log, openDialer } = this.#ports
-    const { agent, fleetBroker } = this.#membership
+    const { agent } = this.#membership
     const { fleet } = this.config
-    const url = fleet.url ?? fleetBroker
-    this.#reach = fleetReach(fleet)
+    const { url } = this.#wantedReach
+    this.#reach = this.#wantedReach
     this.#greeted = 0
     this.#source = Source.open({
       config: {

@@ -26,7 +26,7 @@ export interface FleetHostOptions {
 
 /** An enrolment, or a repair, that comes while the agent runs is seen after at most this time. */
 const enrolledMs = 2_000
-const labelsMs = 30_000
+const membershipMs = 30_000
 
 /** Gives the agent's part in its fleet, on the real machine; undefined while it is in none. */
 export type FleetOpener = () => Promise<Fleet | undefined>
@@ -94,15 +94,15 @@ export async function takePart(
   const both = AbortSignal.any([signal, ended.signal])
   await Promise.all([
     fleet.run(agent, signal).finally(() => ended.abort()),
-    watchLabels(fleet, options.data, both),
+    watchMembership(fleet, options.data, both),
   ])
 }
 
 /** What the fleet says of the gateway is asked for by who keeps its identity, and written there. */
-async function watchLabels(fleet: Fleet, data: string, signal: AbortSignal): Promise<void> {
+async function watchMembership(fleet: Fleet, data: string, signal: AbortSignal): Promise<void> {
   while (!signal.aborted) {
-    await sleep(systemClock, labelsMs, signal).catch(() => {})
+    await sleep(systemClock, membershipMs, signal).catch(() => {})
     const membership = await readMembership(data).catch(() => undefined)
-    if (membership) fleet.relabel(membership.labels)
+    if (membership) fleet.learn(membership)
   }
 }

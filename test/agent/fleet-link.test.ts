@@ -108,6 +108,20 @@ test('an agent that was away gets what it was sent, and tells that it is gone', 
   assert.match(problems[0]!.message, /older than version 2/)
 })
 
+test('where the fleet has moved to another broker, the agent follows', async (t) => {
+  const set = await fleetPlant(t)
+  if (!set) return
+  const { watcher, fleet: moved } = set
+  const proxy = await FaultProxy.open(t, set.fleetBroker.port)
+  const { fleet } = await set.join({ fleet: `mqtts://127.0.0.1:${proxy.port}` })
+  const isOnline = (online: boolean) => () => watcher.status.at(-1)?.online === online
+  await until(isOnline(true), 'it is there')
+  proxy.refuse()
+  await until(isOnline(false), 'it is gone')
+  fleet.learn({ labels: {}, fleetBroker: moved })
+  await until(isOnline(true), 'it is there again')
+})
+
 test('the broker tells by the last will of an agent that went without a word', async (t) => {
   const set = await fleetPlant(t)
   if (!set) return
