@@ -24,7 +24,8 @@ const authoritySchema = z.object({ ca: z.string() })
 const selfSchema = z.object({
   agent: z.string().refine(isAgentName),
   labels: z.record(z.string(), z.string()),
-  fleetBroker: z.string(),
+  /** Dialled as it stands: what is no address would end the agent. */
+  fleetBroker: z.url({ protocol: /^(mqtts|wss)$/, hostname: /./ }),
 })
 const papersSchema = selfSchema.extend({
   certificate: z.string(),

@@ -25,13 +25,15 @@ test('whatever comes in place of an enrolment, it is tried again', async (t) => 
   )
   const authority = { ca }
   const papers = { agent: 'gw-001', labels: {}, fleetBroker: 'mqtts://127.0.0.1', ca }
+  const mixed = { ...papers, certificate: cert, configKey: '' }
   const rounds: [answers: Record<string, unknown>, told: RegExp][] = [
     [{ ca: '<html>Log in to the hotel' }, /is no collector/],
     [{ ca: {} }, /is no collector/],
     [{ ca: { ca: 'none' } }, /is no collector/],
     [{ ca: authority, enrol: {} }, /is no collector/],
+    [{ ca: authority, enrol: { ...mixed, fleetBroker: 'none' } }, /is no coll/],
     [{ ca: authority, enrol: { ...papers, certificate: 'none', configKey: '' } }, /is no coll/],
-    [{ ca: authority, enrol: { ...papers, certificate: cert, configKey: '' } }, /not for the g/],
+    [{ ca: authority, enrol: mixed }, /not for the g/],
   ]
   let answers: Record<string, unknown> = {}
   const server = createServer({ cert: cert!, key: key! }, ({ url }, response) => {
