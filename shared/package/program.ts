@@ -1,5 +1,13 @@
 import { createHash } from 'node:crypto'
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import manifest from '../../package.json' with { type: 'json' }
@@ -143,7 +151,7 @@ async function makeFor(target: Target, making: Making): Promise<void> {
   })
   say(executable)
   if (!options.deb) return
-  const deb = join(options.out, `${name}_${version}_${target.debian}.deb`)
+  const deb = `${name}_${version}_${target.debian}.deb`
   await makeDeb({
     name,
     version,
@@ -155,9 +163,11 @@ async function makeFor(target: Target, making: Making): Promise<void> {
     scratch,
     epochS,
     level: options.level,
-    output: deb,
+    output: join(scratch, deb),
   })
-  say(deb)
+  // Under its name only once it is whole: a build may be stopped.
+  renameSync(join(scratch, deb), join(options.out, deb))
+  say(join(options.out, deb))
 }
 
 interface Papers {
