@@ -4,10 +4,11 @@ import { test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { seal } from '../../agent/outbox/entry.ts'
 import { type Migration, migrate, readMeta } from '../../agent/outbox/format.ts'
-import { metaKey } from '../../agent/outbox/key.ts'
+import { metaKey, wholeRange } from '../../agent/outbox/key.ts'
 import { openLevel } from '../../agent/outbox/level.ts'
 import { decodeItem } from '../../shared/batch.ts'
 import { imbalance } from '../../shared/ledger.ts'
+import type { Store } from '../../shared/ports.ts'
 import { type Lane, lanes } from '../../shared/reading.ts'
 import { groupOf, openOutbox, wholeLane } from '../support/outbox.ts'
 import { values } from '../support/outbox-fixture.ts'
@@ -84,9 +85,21 @@ test('a store that a newer version wrote is refused, and not touched', async (t)
   const before = await openOutbox(directory)
   await before.commit(groupOf(readings(3)))
   await before.close()
-  const newer = await openLevel(directory)
+  const store = await openLevel(directory)
+  t.after(() => store.close())
   const value = seal(metaKey, { format: 3, agent: 'gw-001' })
-  await newer.write([{ key: metaKey, value }], { sync: true })
-  await newer.close()
-  await assert.rejects(openOutbox(directory), /format 3, this version reads up to 2: use the newer/)
+  await store.write([{ key: metaKey, value }], { sync: true })
+  const written = await content(store)
+  await assert.rejects(
+    openOutbox(directory, { store }),
+    /format 3, this version reads up to 2: use the newer/,
+  )
+  assert.deepEqual(await content(store), written)
 })
+
+async function content(store: Store): Promise<[Uint8Array, Uint8Array][]> {
+  const entries: [Uint8Array, Uint8Array][] = []
+  for await (const { key, value } of store.read(wholeRange))
+    entries.push([key.slice(), value.slice()])
+  return entries
+}
