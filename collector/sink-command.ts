@@ -132,5 +132,14 @@ async function ask(
     throw new UserError(`${url}: ${why}`, { cause })
   })
   if (answer.statusCode === 200) return answer
-  throw new UserError(`${url}: ${answer.statusCode} ${(await text(answer)).trim()}`)
+  throw new UserError(`${url}: ${messageOf(await text(answer)) ?? `answers ${answer.statusCode}`}`)
+}
+
+/** What a collector says in an answer; a proxy's page, say, has none. */
+function messageOf(body: string): string | undefined {
+  try {
+    return (JSON.parse(body) as { message?: string }).message
+  } catch {
+    return undefined
+  }
 }

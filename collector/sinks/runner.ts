@@ -399,24 +399,19 @@ export class SinkRunner implements AsyncDisposable {
     wrote: () => void,
   ): Promise<void> {
     if (slices.length === 0) return
-    const next = this.#state.again?.next.slice()
-    let isLive = false
-    let isAgain = false
-    for (const { partition, to, again } of slices) {
-      if (!again) {
-        this.#positions[partition] = to
-        isLive = true
-      } else if (next) {
-        next[partition] = to
-        isAgain = true
-      }
-    }
+    const positions = this.#positions.slice()
+    const again = this.#state.again && { ...this.#state.again, next: [...this.#state.again.next] }
+    for (const slice of slices)
+      if (!slice.again) positions[slice.partition] = slice.to
+      else if (again) again.next[slice.partition] = slice.to
+    const hasLive = slices.some((slice) => !slice.again)
+    const hasAgain = slices.some((slice) => slice.again)
     const changes: Partial<SinkState> = {}
-    if (isLive && !keepsPositions) changes.positions = this.#positions.map((at) => at ?? 0)
+    if (hasLive && !keepsPositions) changes.positions = positions
     // Unless another range was asked for meanwhile.
-    if (isAgain && !this.#change.signal.aborted)
-      changes.again = { ...this.#state.again!, next: next! }
+    if (again && hasAgain && !this.#change.signal.aborted) changes.again = again
     if (Object.keys(changes).length > 0) await this.#remember(changes)
+    this.#positions = positions
     wrote()
   }
 
