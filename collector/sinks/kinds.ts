@@ -1,8 +1,9 @@
 import { postgres } from './postgres.ts'
 import type { SinkKind } from './sink.ts'
+import { webhook } from './webhook.ts'
 
 /** Outputs by the key that names them in `sinks:` of collector.yaml; one folder or file each. */
-export const sinkKinds: Readonly<Record<string, SinkKind>> = { postgres } as Record<
+export const sinkKinds: Readonly<Record<string, SinkKind>> = { postgres, webhook } as Record<
   string,
   SinkKind
 >
