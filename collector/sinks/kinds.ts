@@ -1,9 +1,11 @@
+import { lineProtocol } from './line-protocol.ts'
 import { postgres } from './postgres.ts'
 import type { SinkKind } from './sink.ts'
 import { webhook } from './webhook.ts'
 
 /** Outputs by the key that names them in `sinks:` of collector.yaml; one folder or file each. */
-export const sinkKinds: Readonly<Record<string, SinkKind>> = { postgres, webhook } as Record<
-  string,
-  SinkKind
->
+export const sinkKinds: Readonly<Record<string, SinkKind>> = {
+  lineProtocol,
+  postgres,
+  webhook,
+} as Record<string, SinkKind>
