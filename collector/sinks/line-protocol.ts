@@ -2,7 +2,7 @@ import { z } from 'zod'
 import { duration, filePath, size } from '../../shared/config.ts'
 import type { Stream } from '../../shared/reading.ts'
 import { columns } from './columns.ts'
-import { nameTemplate, templateProblem } from './name-template.ts'
+import { hasPoints, nameTemplate, templateProblem } from './name-template.ts'
 import { sinkKind } from './sink.ts'
 
 const columnNames = z.array(z.enum(columns.map(({ name }) => name))).max(columns.length)
@@ -49,6 +49,5 @@ export const lineProtocol = sinkKind({
 })
 
 export function measurementOf(configured: string | undefined, stream: Stream): string {
-  const hasMetric = stream === 'readings' || stream === 'alerts'
-  return configured ?? (hasMetric ? '{metric}' : '{stream}')
+  return configured ?? (hasPoints(stream) ? '{metric}' : '{stream}')
 }

@@ -1,6 +1,5 @@
 import { text } from '../../shared/config.ts'
 import type { Stream } from '../../shared/reading.ts'
-import { hasSeries } from '../fanout/fanout.ts'
 import type { Row } from './columns.ts'
 
 /** What a name (of a topic, a subject, a measurement) may be made of. */
@@ -42,10 +41,15 @@ export function nameTemplate(alsoProblem: (literal: string) => string | undefine
   })
 }
 
+/** Whether a stream's records have, as a rule, one device and one metric. */
+export function hasPoints(stream: Stream): boolean {
+  return stream === 'readings' || stream === 'alerts'
+}
+
 /** Why a template does not go with a stream: its records have no device and no metric. */
 export function templateProblem(template: string, stream: Stream): string | undefined {
   const wanted = /\{(device|metric|label\.[^}]*)\}/.exec(template)
-  return wanted && !hasSeries(stream)
+  return wanted && !hasPoints(stream)
     ? `records of ${stream} have no ${wanted[0]}: leave it out of ${template}`
     : undefined
 }

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { Agent, type Dispatcher, ProxyAgent } from 'undici'
-import { proxyFor } from '../../shared/proxy.ts'
-import { SinkFailure } from './sink.ts'
+import { proxyFor } from '../../../shared/proxy.ts'
+import { SinkFailure } from '../sink.ts'
 
 /** Bytes of an answer's body that are read: enough for what is wrong. */
 const maxAnswerBytes = 64 * 1024
