@@ -2,6 +2,7 @@ import { isIP } from 'node:net'
 import { z } from 'zod'
 import { duration, filePath, loadConfig, size } from '../shared/config.ts'
 import { perStream } from './log/engine.ts'
+import { placeProblem, placeShape } from './log/tier/place.ts'
 import { sinkProblems, sinksSchema } from './sinks/config.ts'
 
 const mebibyte = 2 ** 20
@@ -47,20 +48,7 @@ const natsSchema = z.strictObject({
 })
 
 const tierSchema = z.strictObject({
-  /** A folder on another disk or a file server; or a bucket. */
-  folder: filePath().optional(),
-  s3: z
-    .strictObject({
-      bucket: z.string().min(1),
-      prefix: z
-        .string()
-        .regex(/^[^/].*[^/]$|^[^/]?$/, 'expected no / at either end')
-        .default(''),
-      /** Of a server that is not AWS. */
-      endpoint: z.url({ protocol: /^https?$/ }).optional(),
-      region: z.string().min(1).default('us-east-1'),
-    })
-    .optional(),
+  ...placeShape,
   /** Deleted there when it arrived longer ago than this. */
   age: duration({ min: '1m', max: '36500d' }).optional(),
 })
@@ -151,8 +139,8 @@ const collectorSchema = z
     const { engine, nats, tier } = config.log
     for (const { path, message } of sinkProblems(config.sinks, engine))
       context.addIssue({ code: 'custom', path: ['sinks', ...path], message })
-    if (tier && (tier.folder === undefined) === (tier.s3 === undefined))
-      complain(['log', 'tier'], 'takes either folder or s3')
+    const place = tier && placeProblem(tier)
+    if (place) complain(['log', 'tier'], place)
     if (tier && engine !== 'embedded')
       complain(['log', 'tier'], `goes with engine embedded, not with ${engine}`)
     if (tier && config.log.retention.ages)

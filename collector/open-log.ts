@@ -8,7 +8,7 @@ import { nodeDisk } from './log/embedded/disk.ts'
 import { EmbeddedLog, type EmbeddedOptions } from './log/embedded/embedded.ts'
 import { verifyLog } from './log/embedded/verify.ts'
 import { type LogEngine, LogFailure } from './log/engine.ts'
-import { FolderStore } from './log/tier/folder-store.ts'
+import { openPlace } from './log/tier/place.ts'
 
 export interface OpenLog {
   log: LogEngine
@@ -43,12 +43,11 @@ export async function openLog(config: CollectorConfig, logger: Logger): Promise<
 
 async function openTier({ log: { tier } }: CollectorConfig): Promise<EmbeddedOptions['tier']> {
   if (!tier) return undefined
-  if (tier.s3) {
-    const { S3Store } = await import('./log/tier/s3-store.ts')
-    return { store: await S3Store.open(tier.s3), ageMs: tier.age }
-  }
-  await mkdir(tier.folder!, { recursive: true })
-  return { store: new FolderStore(nodeDisk(tier.folder!)), ageMs: tier.age }
+  const store = await openPlace(tier, async (folder) => {
+    await mkdir(folder, { recursive: true })
+    return nodeDisk(folder)
+  })
+  return { store, ageMs: tier.age }
 }
 
 function defined<Key extends string>(

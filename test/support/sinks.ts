@@ -120,6 +120,12 @@ export class Outlet<Config> {
     return this.#sink
   }
 
+  /** As after a restart. */
+  async reopen(): Promise<Sink> {
+    await this.close()
+    return this.open()
+  }
+
   async write(slice: Slice, signal = new AbortController().signal): Promise<'durable' | 'held'> {
     return this.#trying((sink) => sink.write(slice, this.#refuse, signal))
   }

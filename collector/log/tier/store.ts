@@ -1,3 +1,5 @@
+import { createHash } from 'node:crypto'
+
 /** Where objects go that are written once: a folder, or a bucket. Paths are `/`-separated. */
 export interface TierStore {
   /** Writes an object whole or not at all; it is durable then. */
@@ -15,6 +17,15 @@ export interface TierObject {
   sha256: Uint8Array
   /** Exactly `length` bytes from `offset`. */
   read(offset: number, length: number): Promise<Uint8Array>
+}
+
+/** An object that is in memory. */
+export function wholeObject(bytes: Uint8Array): TierObject {
+  return {
+    length: bytes.length,
+    sha256: new Uint8Array(createHash('sha256').update(bytes).digest()),
+    read: async (offset, length) => bytes.subarray(offset, offset + length),
+  }
 }
 
 const pieceBytes = 1024 * 1024

@@ -1,4 +1,3 @@
-import { createHash } from 'node:crypto'
 import type { Clock, Disk, DiskFile } from '../../../shared/ports.ts'
 import { formatTime } from '../../../shared/time-text.ts'
 import { type Segment, segmentPath, withFile } from '../embedded/folder.ts'
@@ -13,7 +12,7 @@ import {
   type TierSegment,
   writeManifest,
 } from './manifest.ts'
-import type { TierStore } from './store.ts'
+import { type TierStore, wholeObject } from './store.ts'
 
 /** Fetched together: an object is read front to back, and each request costs a round trip. */
 const aheadBytes = 4 * 1024 * 1024
@@ -118,11 +117,7 @@ export class PartitionTier {
   }
 
   #putBytes(path: string, bytes: Uint8Array): Promise<void> {
-    return this.#store.put(path, {
-      length: bytes.length,
-      sha256: new Uint8Array(createHash('sha256').update(bytes).digest()),
-      read: async (offset, length) => bytes.subarray(offset, offset + length),
-    })
+    return this.#store.put(path, wholeObject(bytes))
   }
 }
 
