@@ -47,6 +47,42 @@ const natsSchema = z.strictObject({
   ca: filePath().optional(),
 })
 
+const address = z.string().regex(/^(\[[^\s[\]]+\]|[^\s/:[\]]+):\d{1,5}$/, 'expected host:port')
+
+const kafkaSchema = z.strictObject({
+  /** Some brokers of the cluster; the others are learned from them. */
+  brokers: z.array(address).min(1),
+  /** Topics are `<name>.batches`, …, and the group is named so: one cluster may keep several logs. */
+  name: z
+    .string()
+    .regex(/^[A-Za-z0-9_-]{1,64}$/, 'expected letters, digits, - and _')
+    .default('headgate'),
+  /** Brokers that have each batch; an answer waits for those that are in sync. */
+  replicas: z.int().min(1).max(5).default(3),
+  /** `readings`: one record for each in a topic of its own, too. `batches`: as received, alone. */
+  records: z.enum(['readings', 'batches']).default('readings'),
+  /** PEM file of the authority that the brokers' certificates are from; the link is TLS then. */
+  ca: filePath().optional(),
+  sasl: z
+    .strictObject({
+      mechanism: z.enum(['PLAIN', 'SCRAM-SHA-256', 'SCRAM-SHA-512']).default('SCRAM-SHA-512'),
+      username: z.string().min(1),
+      /** File that holds it, in one line. */
+      password: filePath(),
+    })
+    .optional(),
+  /** Where the other collectors reach this one, to pass on what it owns. */
+  peer: z
+    .strictObject({
+      /** As `http.host` where it is left out. */
+      host: z.string().min(1).optional(),
+      /** 0 takes a free port. */
+      port: z.int().min(0).max(65_535).default(0),
+      announce: address.optional(),
+    })
+    .prefault({}),
+})
+
 const tierSchema = z.strictObject({
   ...placeShape,
   /** Deleted there when it arrived longer ago than this. */
@@ -55,12 +91,14 @@ const tierSchema = z.strictObject({
 
 const logSchema = z
   .strictObject({
-    engine: z.enum(['embedded', 'nats']).default('embedded'),
+    engine: z.enum(['embedded', 'nats', 'kafka']).default('embedded'),
     /** Goes with engine nats. */
     nats: natsSchema.optional(),
+    /** Goes with engine kafka. */
+    kafka: kafkaSchema.optional(),
     /**
      * Agents are spread over so many, each with a writer of its own. The embedded log may be given more
-     * at any start, and keeps those that it has; with nats the number is for good.
+     * at any start, and keeps those that it has; with nats and kafka the number is for good.
      */
     partitions: z.int().min(1).max(256).default(1),
     /** Goes with engine embedded: files are copied there before retention removes them. */
@@ -136,7 +174,7 @@ const collectorSchema = z
     const { fleet, http } = config
     const complain = (path: string[], message: string) =>
       context.addIssue({ code: 'custom', path, message })
-    const { engine, nats, tier } = config.log
+    const { engine, nats, kafka, tier } = config.log
     for (const { path, message } of sinkProblems(config.sinks, engine))
       context.addIssue({ code: 'custom', path: ['sinks', ...path], message })
     const place = tier && placeProblem(tier)
@@ -151,6 +189,16 @@ const collectorSchema = z
       complain(['log', 'retention', 'ages'], `goes with engine embedded, not with ${engine}`)
     if (engine !== 'nats' && nats)
       complain(['log', 'nats'], `goes with engine nats, not with ${engine}`)
+    if (engine === 'kafka' && !kafka)
+      complain(['log', 'kafka'], 'missing: engine kafka needs { brokers: [host:port] }')
+    if (engine !== 'kafka' && kafka)
+      complain(['log', 'kafka'], `goes with engine kafka, not with ${engine}`)
+    const peerHost = kafka?.peer.host ?? http.host
+    if (kafka && isEverywhere(peerHost) && !kafka.peer.announce)
+      complain(
+        ['log', 'kafka', 'peer', 'announce'],
+        `missing: on ${peerHost} the other collectors cannot know where they reach this one`,
+      )
     const mode = authMode(config)
     if (!mode)
       return complain(
@@ -206,6 +254,10 @@ export async function loadCollectorConfig(
 export function segmentBytes({ segment, retention, partitions }: CollectorConfig['log']): number {
   const room = Math.floor(retention.bytes / partitions / 8)
   return Math.max(Math.min(segment, room), mebibyte / 16)
+}
+
+function isEverywhere(host: string): boolean {
+  return host === '0.0.0.0' || host === '::'
 }
 
 function isLoopback(host: string): boolean {

@@ -3,11 +3,13 @@ import { UserError } from '../shared/failure.ts'
 import type { Logger } from '../shared/log.ts'
 import { systemClock, systemRandom } from '../shared/system.ts'
 import { type CollectorConfig, segmentBytes } from './config.ts'
+import { readEntry } from './ingest/entry.ts'
 import type { VerifyReport } from './log/audit.ts'
 import { nodeDisk } from './log/embedded/disk.ts'
 import { EmbeddedLog, type EmbeddedOptions } from './log/embedded/embedded.ts'
 import { verifyLog } from './log/embedded/verify.ts'
 import { type LogEngine, LogFailure } from './log/engine.ts'
+import type { KafkaLog } from './log/kafka/kafka.ts'
 import { openPlace } from './log/tier/place.ts'
 
 export interface OpenLog {
@@ -27,8 +29,13 @@ export async function openLog(config: CollectorConfig, logger: Logger): Promise<
   try {
     if (engine === 'nats') {
       const { NatsLog } = await import('./log/nats/nats.ts')
-      const credentials = await readCredentials(nats!.credentials)
+      const file = nats!.credentials
+      const credentials = file === undefined ? file : await readSecret(file, 'the credentials')
       const log = await NatsLog.open({ ...world, ...nats!, credentials, partitions, retention })
+      return { log, verify: (breathe) => log.verify(breathe) }
+    }
+    if (engine === 'kafka') {
+      const log = await openKafka(config, logger)
       return { log, verify: (breathe) => log.verify(breathe) }
     }
     const disk = nodeDisk(config.data)
@@ -39,6 +46,32 @@ export async function openLog(config: CollectorConfig, logger: Logger): Promise<
   } catch (cause) {
     throw explained(config, cause)
   }
+}
+
+async function openKafka(config: CollectorConfig, logger: Logger): Promise<KafkaLog> {
+  const [{ KafkaLog }, { PlatformaticCluster }, { openPeers }] = await Promise.all([
+    import('./log/kafka/kafka.ts'),
+    import('./log/kafka/platformatic.ts'),
+    import('./peer-link.ts'),
+  ])
+  const world = { clock: systemClock, random: systemRandom, logger }
+  const { partitions, retention, kafka } = config.log
+  const { brokers, ca: caFile, sasl, peer, ...options } = kafka!
+  const { maxBody: maxBodyBytes, maxInflated: maxInflatedBytes } = config.ingest
+  const ca = caFile && (await readSecret(caFile, 'the authority')).toString()
+  const password = sasl && (await readSecret(sasl.password, 'the password')).toString().trim()
+  const credentials = sasl && { ...sasl, password: password! }
+  const cluster = await PlatformaticCluster.open({ ...world, brokers, ca, sasl: credentials })
+  return KafkaLog.open(cluster, {
+    ...world,
+    ...options,
+    partitions,
+    retention: { bytes: retention.bytes, ageMs: retention.age },
+    openPeers: (handlers) =>
+      openPeers({ ...world, maxBodyBytes, ...peer, host: peer.host ?? config.http.host }, handlers),
+    readEntry: (body, encoding, arrivedMs) =>
+      readEntry(body, encoding, { maxBodyBytes, maxInflatedBytes, arrivedMs }),
+  })
 }
 
 async function openTier({ log: { tier } }: CollectorConfig): Promise<EmbeddedOptions['tier']> {
@@ -57,18 +90,18 @@ function defined<Key extends string>(
   return Object.fromEntries(entries) as Partial<Record<Key, number>>
 }
 
-async function readCredentials(file: string | undefined): Promise<Uint8Array | undefined> {
-  if (file === undefined) return undefined
+async function readSecret(file: string, what: string): Promise<Buffer> {
   try {
     return await readFile(file)
   } catch (cause) {
     const { code } = cause as NodeJS.ErrnoException
-    throw new UserError(`${file}: cannot read the credentials (${code})`, { cause })
+    throw new UserError(`${file}: cannot read ${what} (${code})`, { cause })
   }
 }
 
 function explained({ data, log }: CollectorConfig, cause: unknown): unknown {
-  const where = log.engine === 'nats' ? log.nats!.servers.join(', ') : data
+  const servers = { embedded: [data], nats: log.nats?.servers, kafka: log.kafka?.brokers }
+  const where = servers[log.engine]!.join(', ')
   if (cause instanceof LogFailure) {
     const advice = cause.code === 'LOG_NEWER' ? ': run that version' : ''
     return new UserError(`${where}: ${cause.message}${advice}`, { cause })

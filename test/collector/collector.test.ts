@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { mkdir, readFile, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { test } from 'node:test'
+import { type TestContext, test } from 'node:test'
 import { Collector } from '../../collector/collector.ts'
 import { loadCollectorConfig } from '../../collector/config.ts'
 import { TestAgent } from '../support/batches.ts'
@@ -28,9 +28,11 @@ log: { engine: embedded, retention: { bytes: 10GiB } }
   assert.equal(config.log.retention.bytes, 10 * 2 ** 30)
 })
 
-test('a configuration that must not run is refused with every problem', async (t) => {
+type ProblemsOf = (text: string) => Promise<{ path: string; message: string }[]>
+
+async function configurationChecker(t: TestContext): Promise<ProblemsOf> {
   const file = join(await temporaryDirectory(t), 'collector.yaml')
-  const problemsOf = async (text: string) => {
+  return async (text) => {
     await writeFile(file, text)
     try {
       await loadCollectorConfig(file, {})
@@ -39,6 +41,10 @@ test('a configuration that must not run is refused with every problem', async (t
       return (error as { problems: { path: string; message: string }[] }).problems
     }
   }
+}
+
+test('a configuration that must not run is refused with every problem', async (t) => {
+  const problemsOf = await configurationChecker(t)
   const open = await problemsOf('data: x\nhttp: { host: 0.0.0.0 }\nauth: { mode: open }')
   assert.deepEqual(
     open.map(({ path }) => path),
@@ -155,4 +161,23 @@ test('a reader cut short by the stop does not take what it got for all', async (
   const cut = assert.rejects(answer.text())
   await collector.close()
   await cut
+})
+
+test('engine kafka needs brokers, and an address at which the other collectors reach it', async (t) => {
+  const problemsOf = await configurationChecker(t)
+  const pathsOf = async (log: string, http = '{}') => {
+    const text = `data: x\nauth: { mode: token, tokens: t }\nhttp: ${http}\nlog: ${log}`
+    return (await problemsOf(text)).map(({ path }) => path)
+  }
+  const everywhere = '{ host: 0.0.0.0 }'
+  const with2 = (more = '') =>
+    `{ engine: kafka, kafka: { brokers: [a:9092, "[::1]:9092"]${more} } }`
+  assert.deepEqual(await pathsOf('{ engine: kafka }'), ['log.kafka'])
+  assert.deepEqual(await pathsOf('{ kafka: { brokers: [a:9092] } }'), ['log.kafka'])
+  assert.deepEqual(await pathsOf('{ engine: kafka, kafka: { brokers: [a] } }'), [
+    'log.kafka.brokers.0',
+  ])
+  assert.deepEqual(await pathsOf(with2(), everywhere), ['log.kafka.peer.announce'])
+  assert.deepEqual(await pathsOf(with2(', peer: { announce: c1:7071 }'), everywhere), [])
+  assert.deepEqual(await pathsOf(with2()), [])
 })

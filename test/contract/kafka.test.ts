@@ -1,8 +1,18 @@
-import { before } from 'node:test'
+import assert from 'node:assert/strict'
+import { execFile } from 'node:child_process'
+import { before, type TestContext, test } from 'node:test'
+import { promisify } from 'node:util'
+import type { KafkaLog } from '../../collector/log/kafka/kafka.ts'
+import { PlatformaticCluster } from '../../collector/log/kafka/platformatic.ts'
+import { systemClock } from '../../shared/system.ts'
+import { incarnation, TestAgent } from '../support/batches.ts'
 import { FileScope } from '../support/file-scope.ts'
 import { openKafkaLog } from '../support/kafka/log.ts'
 import { KafkaNode } from '../support/kafka/server.ts'
-import { logEngineContract } from './log-engine.ts'
+import { needs } from '../support/needs.ts'
+import { reading } from '../support/readings.ts'
+import { silentLog } from '../support/silent-log.ts'
+import { entryOf, logEngineContract } from './log-engine.ts'
 
 // All tests share a broker; each has a log of its own there.
 const file = new FileScope()
@@ -13,13 +23,17 @@ before(async () => {
   nodes = await KafkaNode.start(file)
 })
 
+/** @returns undefined where there is no broker and the test was skipped */
+function place(t: TestContext): { brokers: string[]; name: string } | undefined {
+  if (nodes) return { brokers: nodes.map(({ address }) => address), name: `test${++logs}` }
+  t.skip(file.skipped)
+  return undefined
+}
+
 logEngineContract('kafka, one broker, 2 partitions', async (t) => {
-  if (!nodes) {
-    t.skip(file.skipped)
-    return undefined
-  }
-  const brokers = nodes.map(({ address }) => address)
-  const name = `test${++logs}`
+  const at = place(t)
+  if (!at) return undefined
+  const { brokers, name } = at
   return {
     shared: true,
     open: ({ retentionBytes } = {}) =>
@@ -29,4 +43,125 @@ logEngineContract('kafka, one broker, 2 partitions', async (t) => {
         retention: { bytes: retentionBytes && retentionBytes * 2, ageMs: undefined },
       }),
   }
+})
+
+/** A log that believes that all is its own, as one that was asleep while its group went on. */
+async function openAlone(at: { brokers: string[]; name: string }): Promise<KafkaLog> {
+  const world = { clock: systemClock, logger: silentLog }
+  const cluster = await PlatformaticCluster.open({ ...world, brokers: at.brokers })
+  cluster.join = async ({ assigned }) => {
+    assigned([0])
+    return { leave: async () => {} }
+  }
+  return openKafkaLog(at.brokers, { name: at.name }, cluster)
+}
+
+test('a collector that another has taken over from tells no agent what was true before', async (t) => {
+  const at = place(t)
+  if (!at) return
+  const agent = new TestAgent()
+  await using former = await openAlone(at)
+  await former.append(entryOf(agent.readings(5)))
+  await using present = await openAlone(at)
+  await present.append(entryOf(agent.readings(5)))
+
+  // By what the former knows there is a hole before this one.
+  const next = entryOf(agent.readings(5))
+  await assert.rejects(former.append(next), { code: 'LOG_DISK' })
+  // It looks again, and has the bucket: it believes that it is to have it.
+  const answer = await former.append(next)
+  assert.deepEqual([answer.code, answer.held], ['accepted', 15])
+})
+
+test('what was given up is not read, however often it was tried', async (t) => {
+  const at = place(t)
+  if (!at) return
+  const world = { clock: systemClock, logger: silentLog }
+  const cluster = await PlatformaticCluster.open({ ...world, brokers: at.brokers })
+  t.after(() => cluster.close())
+  const topic = { topic: at.name, partition: 0 }
+  await cluster.ensureTopics([{ name: at.name, partitions: 1, replicas: 1, settings: {} }])
+  const record = (key: string) => ({ ...topic, key, value: new Uint8Array(300_000), timeMs: 0 })
+  for (let i = 0; i < 5; i++) {
+    const writer = await cluster.writer(at.name)
+    await writer.commit([topic], [record(`kept ${i}`)])
+    const dies = function* () {
+      yield record('lost')
+      yield record('lost') // The first two are sent before the third is asked for.
+      yield record('lost')
+      throw new Error('killed')
+    }
+    await assert.rejects(writer.commit([topic], dies()), { code: 'LOG_DISK' })
+    writer.close()
+  }
+  const last = await cluster.writer(at.name)
+  await last.commit([topic], [record('kept 5')])
+  last.close()
+  const { next } = await cluster.ends(topic)
+  assert.ok(next >= 16, `only ${next} offsets were used: nothing was given up`)
+  const keys: string[] = []
+  for await (const { records } of cluster.read(topic, { fromOffset: 0, toOffset: next }))
+    keys.push(...records.map(({ key }) => key))
+  assert.deepEqual(keys, ['kept 0', 'kept 1', 'kept 2', 'kept 3', 'kept 4', 'kept 5'])
+})
+
+test('kcat reads each reading as a CloudEvent of its device, and batches as received', async (t) => {
+  const at = place(t)
+  const kcat = at && needs(t, 'kcat')
+  if (!at || !kcat) return
+  const batch = new TestAgent().batch([
+    {
+      kind: 'readings',
+      readings: [
+        reading({ timeMs: 1_767_225_600_123, value: 21.5 }),
+        reading({ timeMs: 1_767_225_601_000, value: 2n ** 60n, quality: 8 }),
+      ],
+    },
+  ])
+  const entry = entryOf(batch)
+  {
+    await using log = await openKafkaLog(at.brokers, { name: at.name })
+    await log.append(entry)
+    await log.append(entry) // A repeat.
+  }
+  const consume = async (topic: string, format: string) => {
+    const args = ['-b', at.brokers[0]!, '-C', '-t', `${at.name}.${topic}`, '-e', '-q', '-f', format]
+    const options = { encoding: 'buffer', maxBuffer: 2 ** 24 } as const
+    return (await promisify(execFile)(kcat, args, options)).stdout
+  }
+  const lines = String(await consume('readings', '%k|%T|%h|%s\n'))
+    .trimEnd()
+    .split('\n')
+  const found = lines.map((line) => {
+    const [key, time, headers, value] = line.split('|')
+    return { key, time, headers: headers!.split(','), value }
+  })
+  const { device, metric } = reading().series
+  const id = Buffer.from(incarnation(1)).toString('hex')
+  assert.equal(found.length, 2)
+  assert.deepEqual([found[0]!.key, found[0]!.time], [device, '1767225600123'])
+  assert.deepEqual(JSON.parse(found[0]!.value!), {
+    device,
+    metric,
+    time: '2026-01-01T00:00:00.123Z',
+    value: 21.5,
+    quality: 'good',
+    ...(reading().series.unit && { unit: reading().series.unit }),
+  })
+  for (const header of [
+    'ce_specversion=1.0',
+    'ce_type=headgate.reading',
+    'ce_source=/headgate/gw-001',
+    `ce_id=${id}/bulk/1`,
+    'ce_time=2026-01-01T00:00:00.123Z',
+    'content-type=application/json',
+    'agent=gw-001',
+    `incarnation=${id}`,
+    'lane=bulk',
+    'sequence=1',
+    'quality=good',
+  ])
+    assert.ok(found[0]!.headers.includes(header), `${header} in ${found[0]!.headers}`)
+  assert.match(found[1]!.value!, /"value":1152921504606846976,"quality":"outOfRange"/)
+  assert.deepEqual(await consume('batches', '%s'), Buffer.from(entry.body))
 })

@@ -5,7 +5,6 @@ import type {
   Connection,
   Consumer,
   ConsumerOptions,
-  MessageRecord,
   RecordsBatch,
 } from '@platformatic/kafka'
 import { sleep } from '../../../shared/clock.ts'
@@ -16,7 +15,6 @@ import type {
   Cluster,
   JoinOptions,
   Membership,
-  NewRecord,
   Piece,
   Place,
   ReadOptions,
@@ -25,6 +23,7 @@ import type {
   TopicWish,
   Writer,
 } from './cluster.ts'
+import { type Library, PlatformaticWriter, requestMs, textOf } from './platformatic-writer.ts'
 
 export interface ClusterOptions {
   /** `host:port` of some brokers; the others are learned from them. */
@@ -42,8 +41,6 @@ export interface Credentials {
   password: string
 }
 
-type Library = typeof import('@platformatic/kafka')
-
 const clientId = 'headgate-collector'
 /** A call that the cluster has not answered rightly by then fails. */
 const patienceMs = 20_000
@@ -51,12 +48,9 @@ const firstPauseMs = 10
 const maxPauseMs = 500
 /** What is open for longer is given up by the cluster. */
 const transactionMs = 10_000
-const requestMs = 8_000
 /** A reader at the end asks again after so long. */
 const waitMs = 4_000
 const fetchBytes = 1024 * 1024
-/** Of one request's records; a broker takes 1 MB in one record batch where nobody has said otherwise. */
-const produceBytes = 512 * 1024
 /** A member that is silent for so long is given up. */
 const sessionMs = 6_000
 const heartbeatMs = 1_000
@@ -154,6 +148,7 @@ export class PlatformaticCluster implements Cluster {
         compressed,
         clock: this.#options.clock,
         is: (error, id) => this.#is(error, id),
+        forget: () => this.#admin.clearMetadata(),
         closed: () => this.#writers.delete(writer),
       })
       try {
@@ -413,160 +408,6 @@ export class PlatformaticCluster implements Cluster {
   }
 }
 
-interface WriterLinks {
-  coordinator: Broker
-  connect(broker: Broker): Promise<Connection>
-  leaderOf(place: Place): Promise<{ broker: Broker }>
-  compressed: readonly string[]
-  clock: Clock
-  is(error: unknown, id: string): boolean
-  closed(): void
-}
-
-class PlatformaticWriter implements Writer {
-  readonly #library: Library
-  readonly #transactionalId: string
-  readonly #links: WriterLinks
-  readonly #connections = new Map<string, Promise<Connection>>()
-  /** Of the next record of each partition. */
-  readonly #sequences
-  #producerId = -1n
-  #epoch = -1
-  #isUsable = false
-
-  constructor(library: Library, transactionalId: string, links: WriterLinks) {
-    this.#library = library
-    this.#transactionalId = transactionalId
-    this.#links = links
-    this.#sequences = new library.NumericMap()
-  }
-
-  begin(producerId: bigint, epoch: number): void {
-    this.#producerId = producerId
-    this.#epoch = epoch
-    this.#isUsable = true
-  }
-
-  async commit(places: readonly Place[], records: Iterable<NewRecord>): Promise<void> {
-    if (!this.#isUsable) throw new LogFailure('LOG_DISK', 'the transactional id has another owner')
-    this.#isUsable = false
-    try {
-      await this.#addPartitions(places)
-      for (const group of groupsOf(records)) await this.#produce(group)
-      const { endTxnV3 } = this.#library
-      const coordinator = await this.connection(this.#links.coordinator)
-      const id = this.#transactionalId
-      await endTxnV3.api.async(coordinator, id, this.#producerId, this.#epoch, true)
-    } catch (cause) {
-      throw new LogFailure('LOG_DISK', textOf(cause), { cause })
-    }
-    this.#isUsable = true
-  }
-
-  async #addPartitions(places: readonly Place[]): Promise<void> {
-    const { addPartitionsToTxnV3 } = this.#library
-    const { clock, coordinator, is } = this.#links
-    const connection = await this.connection(coordinator)
-    const endMs = clock.monotonicMs() + patienceMs
-    for (;;) {
-      try {
-        await addPartitionsToTxnV3.api.async(connection, [
-          {
-            transactionalId: this.#transactionalId,
-            producerId: this.#producerId,
-            producerEpoch: this.#epoch,
-            verifyOnly: false,
-            topics: places.map(({ topic, partition }) => ({
-              name: topic,
-              partitions: [partition],
-            })),
-          },
-        ])
-        return
-      } catch (error) {
-        // The last one is committed, and not everybody has heard of it yet.
-        if (!is(error, 'CONCURRENT_TRANSACTIONS') || clock.monotonicMs() > endMs) throw error
-        await sleep(clock, 2)
-      }
-    }
-  }
-
-  /** @param records of one partition */
-  async #produce(records: readonly NewRecord[]): Promise<void> {
-    const { topic, partition } = records[0]!
-    const { broker } = await this.#links.leaderOf({ topic, partition })
-    const connection = await this.connection(broker)
-    const messages = records.map(({ key, value, headers, timeMs }): MessageRecord => {
-      const entries = Object.entries(headers ?? {})
-      return {
-        topic,
-        partition,
-        key: Buffer.from(key),
-        value: Buffer.from(value.buffer, value.byteOffset, value.length),
-        headers: new Map(entries.map(([name, text]) => [Buffer.from(name), Buffer.from(text)])),
-        timestamp: BigInt(timeMs),
-      }
-    })
-    const { produceV9, ProduceAcks } = this.#library
-    await produceV9.api.async(connection, ProduceAcks.ALL, requestMs, messages, {
-      transactionalId: this.#transactionalId,
-      producerId: this.#producerId,
-      producerEpoch: this.#epoch,
-      sequences: this.#sequences,
-      compression: this.#links.compressed.includes(topic) ? 'zstd' : 'none',
-    })
-    const place = `${topic}:${partition}`
-    const next = this.#sequences.getWithDefault(place, 0) + records.length
-    this.#sequences.set(place, next % 2 ** 31)
-  }
-
-  connection(broker: Broker): Promise<Connection> {
-    const name = `${broker.host}:${broker.port}`
-    let found = this.#connections.get(name)
-    if (!found) {
-      found = this.#links.connect(broker)
-      this.#connections.set(name, found)
-    }
-    return found
-  }
-
-  close(): void {
-    this.#isUsable = false
-    this.#links.closed()
-    for (const connection of this.#connections.values())
-      connection.then((open) => open.close()).catch(() => {})
-    this.#connections.clear()
-  }
-}
-
-/** By partition, and each in parts that a broker takes. */
-function* groupsOf(records: Iterable<NewRecord>): Generator<NewRecord[]> {
-  const open = new Map<string, { group: NewRecord[]; bytes: number }>()
-  for (const record of records) {
-    const place = `${record.topic}:${record.partition}`
-    const bytes = sizeOf(record)
-    let last = open.get(place)
-    if (last && last.bytes + bytes > produceBytes) {
-      yield last.group
-      last = undefined
-    }
-    if (!last) {
-      last = { group: [], bytes: 0 }
-      open.set(place, last)
-    }
-    last.group.push(record)
-    last.bytes += bytes
-  }
-  for (const { group } of open.values()) yield group
-}
-
-/** As it is sent, or a little more. */
-function sizeOf({ key, value, headers = {} }: NewRecord): number {
-  let bytes = value.length + 3 * key.length + 64
-  for (const name in headers) bytes += name.length + 3 * headers[name]!.length + 8
-  return bytes
-}
-
 /** Leaves out what was aborted, and the marks that say so. */
 function* committed(
   batches: readonly RecordsBatch[],
@@ -594,11 +435,4 @@ function* committed(
         },
       }
   }
-}
-
-function textOf(error: unknown): string {
-  if (!(error instanceof Error)) return String(error)
-  const inner = (error as { errors?: unknown[] }).errors ?? []
-  const texts = [error.message, ...inner.map((each) => textOf(each))]
-  return [...new Set(texts)].join(' ').slice(0, 300)
 }

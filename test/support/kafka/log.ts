@@ -1,4 +1,5 @@
 import { readEntry } from '../../../collector/ingest/entry.ts'
+import type { Cluster } from '../../../collector/log/kafka/cluster.ts'
 import { KafkaLog, type KafkaOptions } from '../../../collector/log/kafka/kafka.ts'
 import { PlatformaticCluster } from '../../../collector/log/kafka/platformatic.ts'
 import { openPeers } from '../../../collector/peer-link.ts'
@@ -11,10 +12,10 @@ const limits = { maxBodyBytes: 2 ** 20, maxInflatedBytes: 2 ** 23 }
 export async function openKafkaLog(
   brokers: readonly string[],
   options: Partial<KafkaOptions> = {},
+  cluster?: Cluster,
 ): Promise<KafkaLog> {
   const world = { clock: systemClock, random: systemRandom, logger: silentLog }
-  const cluster = await PlatformaticCluster.open({ ...world, brokers })
-  return KafkaLog.open(cluster, {
+  return KafkaLog.open(cluster ?? (await PlatformaticCluster.open({ ...world, brokers })), {
     ...world,
     name: 'headgate',
     partitions: 1,

@@ -1,0 +1,79 @@
+import assert from 'node:assert/strict'
+import { type TestContext, test } from 'node:test'
+import type { AppendAnswer } from '../../collector/log/engine.ts'
+import { elsewhere, type PeerHandlers } from '../../collector/log/kafka/peers.ts'
+import { openPeers } from '../../collector/peer-link.ts'
+import { WireFailure } from '../../shared/batch.ts'
+import { chainStart } from '../../shared/chain.ts'
+import { systemClock, systemRandom } from '../../shared/system.ts'
+import { entryOf } from '../contract/log-engine.ts'
+import { incarnation, TestAgent } from '../support/batches.ts'
+
+async function peersOf(t: TestContext, handlers: Partial<PeerHandlers> = {}) {
+  const peers = await openPeers(
+    {
+      host: '127.0.0.1',
+      port: 0,
+      maxBodyBytes: 10_000,
+      clock: systemClock,
+      random: systemRandom,
+    },
+    { append: async () => elsewhere, held: async () => elsewhere, ...handlers },
+  )
+  t.after(() => peers.close())
+  return peers
+}
+
+test('what the owner of a bucket answers comes back as it said it', async (t) => {
+  const held = { held: 7, chain: { high: 1, low: 2 } }
+  const answers: AppendAnswer[] = [
+    { code: 'accepted', alarms: ['clone'], ...held },
+    { code: 'hole', incarnation: incarnation(3), lane: 'urgent', held: 0, chain: chainStart },
+  ]
+  const bodies: Uint8Array[] = []
+  const owner = await peersOf(t, {
+    append: async (body) => {
+      bodies.push(new Uint8Array(body))
+      return answers[bodies.length - 1] ?? elsewhere
+    },
+    held: async (agent, id, lane) =>
+      agent === 'gw-1' && id[0] === incarnation(1)[0] && lane === 'bulk' ? held : elsewhere,
+  })
+  const other = await peersOf(t)
+  const entry = entryOf(new TestAgent().readings(3))
+  for (const answer of answers) assert.deepEqual(await other.append(owner.about, entry), answer)
+  assert.equal(await other.append(owner.about, entry), elsewhere)
+  assert.deepEqual(bodies[0], new Uint8Array(entry.body))
+  assert.deepEqual(await other.held(owner.about, 'gw-1', incarnation(1), 'bulk'), held)
+  assert.equal(await other.held(owner.about, 'gw-2', incarnation(1), 'bulk'), elsewhere)
+})
+
+test('a batch that the owner refuses is refused here with its code', async (t) => {
+  const owner = await peersOf(t, {
+    append: async () => {
+      throw new WireFailure('WIRE_INVALID', 'no batch')
+    },
+  })
+  const other = await peersOf(t)
+  const entry = entryOf(new TestAgent().readings(3))
+  await assert.rejects(other.append(owner.about, entry), { code: 'WIRE_INVALID' })
+  const large = { ...entry, body: new Uint8Array(20_000) }
+  await assert.rejects(other.append(owner.about, large), { code: 'WIRE_TOO_LARGE' })
+})
+
+test('who does not know the token, or meets another certificate, gets nothing', async (t) => {
+  let asked = 0
+  const owner = await peersOf(t, {
+    append: async () => {
+      asked += 1
+      return elsewhere
+    },
+  })
+  const other = await peersOf(t)
+  const entry = entryOf(new TestAgent().readings(3))
+  for (const token of ['', owner.about.token.slice(1), other.about.token])
+    await assert.rejects(other.append({ ...owner.about, token }, entry), /the other collectors/)
+  const { certificate } = other.about
+  await assert.rejects(other.append({ ...owner.about, certificate }, entry), /self-signed|verif/)
+  assert.equal(asked, 0)
+})
