@@ -4,7 +4,7 @@ import type { Clock, Disk, Random } from '../../shared/ports.ts'
 import { formatTime } from '../../shared/time-text.ts'
 import { nextOffsets, type Piece, type Query, readRecords } from '../fanout/fanout.ts'
 import type { LogEngine } from '../log/engine.ts'
-import { parseQuery } from '../query.ts'
+import { checkPartitions, parseQuery } from '../query.ts'
 import type { SinkConfig } from './config.ts'
 import { DeadLetter } from './dead-letter.ts'
 import { Feed } from './feed.ts'
@@ -178,21 +178,26 @@ export class SinkRunner implements AsyncDisposable {
   async again(range: { from?: string | undefined; to?: string | undefined }): Promise<void> {
     const { partitions } = this.#options.log
     const query = parseQuery({ stream: this.config.stream, ...range })
+    checkPartitions(query, partitions)
     const next = Array.from(
       { length: partitions },
       (_, partition) => query.fromOffsets?.[partition] ?? query.fromOffset ?? 0,
-    )
-    const end = Array.from({ length: partitions }, (_, partition) =>
-      Math.min(this.#positions[partition] ?? 0, query.toOffset ?? Number.POSITIVE_INFINITY),
     )
     const again: Again = {
       ...(range.from !== undefined && { from: range.from }),
       ...(range.to !== undefined && { to: range.to }),
       next,
-      end,
+      // Only once the output was open is it known where it is.
+      end: this.#hasOpened ? this.#endOf(query) : [],
     }
     await this.#remember({ again })
     this.#changed()
+  }
+
+  #endOf({ toOffset = Number.POSITIVE_INFINITY }: Query): number[] {
+    return Array.from({ length: this.#options.log.partitions }, (_, partition) =>
+      Math.min(this.#positions[partition] ?? 0, toOffset),
+    )
   }
 
   /** Finishes what is being written; safe to call twice. */
@@ -265,7 +270,7 @@ export class SinkRunner implements AsyncDisposable {
     const readers = AbortSignal.any([signal, stop.signal])
     let wake = () => {}
     const rouse = () => wake()
-    const again = this.#openAgain(readers, rouse)
+    const again = await this.#openAgain(readers, rouse)
     const live = this.#openLive(readers, rouse)
     const output = new Output(sink, clock, rouse)
     signal.addEventListener('abort', rouse, { once: true })
@@ -323,11 +328,14 @@ export class SinkRunner implements AsyncDisposable {
     return this.#feed(readRecords(this.#options.log, query), fromOffsets, false, arrived)
   }
 
-  #openAgain(signal: AbortSignal, arrived: () => void): Feed | undefined {
+  async #openAgain(signal: AbortSignal, arrived: () => void): Promise<Feed | undefined> {
     const { again } = this.#state
     if (!again) return undefined
     const query = parseQuery({ stream: this.config.stream, from: again.from, to: again.to })
-    return this.#feed(this.#rangesOf(again, { ...query, signal }), again.next, true, arrived)
+    if (again.end.length === 0)
+      await this.#remember({ again: { ...again, end: this.#endOf(query) } })
+    const range = this.#state.again!
+    return this.#feed(this.#rangesOf(range, { ...query, signal }), range.next, true, arrived)
   }
 
   /** One partition after the other. */

@@ -12,7 +12,7 @@ const againSchema = z.strictObject({
   /** As they were given: an offset of each partition, or a time. */
   from: z.string().optional(),
   to: z.string().optional(),
-  /** By partition: what comes next, and where it ends. */
+  /** By partition: what comes next, and where it ends; empty while that is not known. */
   next: z.array(offset),
   end: z.array(offset),
 })

@@ -250,6 +250,27 @@ test('a range that is asked for again is written beside what is new, once more a
   assert.ok(output.slices.indexOf(live.at(-1)!) < output.slices.indexOf(again.at(-1)!))
 })
 
+test('a range that is asked for again before the output was ever reached ends where it turns out to be', async (t) => {
+  const folder = await temporaryDirectory(t)
+  const log = await logIn(t, folder)
+  await log.append(entryOf(new TestAgent().readings(100)))
+  const output = new TestOutput()
+  output.positions = new Map([[0, 60]])
+  const runner = await startRunner(t, output, { log, folder, isStarted: false })
+  await runner.again({ from: '50' })
+  runner.start()
+  await until(async () => {
+    const { behind, again } = await runner.status()
+    return behind === 0 && again === undefined
+  }, 'both are written')
+
+  const again = output.slices.filter((slice) => slice.again)
+  assert.deepEqual(
+    again.flatMap(({ records }) => records.map(({ sequence }) => sequence)),
+    upTo(60, 51),
+  )
+})
+
 test('a range by time that is asked for again survives a restart', async (t) => {
   const folder = await temporaryDirectory(t)
   const log = await logIn(t, folder)

@@ -180,6 +180,8 @@ export class Partitions {
     const range = `FROM ('${from}') TO ('${to}')`
     await this.#client.query('BEGIN')
     try {
+      // Whoever reads the table for long would have everybody behind us wait.
+      await this.#client.query(`SET LOCAL lock_timeout = '5s'`)
       await lockSchema(this.#client, schema)
       const { rows } = await this.#client.query('SELECT to_regclass($1) IS NOT NULL AS there', [
         part,
