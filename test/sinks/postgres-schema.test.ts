@@ -150,6 +150,27 @@ test('records that are there already, under another name, are replaced', async (
   )
 })
 
+test('a record whose time was repaired since is replaced when it is written again', async (t) => {
+  const opened = await connect(t)
+  if (!opened) return
+  const { client, url } = opened
+  const sink = await openSink(t, url)
+  const unset = reading({ timeMs: Date.UTC(2010, 0, 1) })
+  const slice = sliceOf(0, [1])
+  await write(sink, {
+    ...slice,
+    records: [
+      { ...slice.records[0]!, stream: 'readings', boot: new Uint8Array(16), reading: unset },
+    ],
+  })
+  await write(sink, { ...slice, again: true })
+
+  const { rows } = await client.query(
+    'SELECT extract(year FROM time)::int AS year FROM headgate.readings',
+  )
+  assert.deepEqual(rows, [{ year: 2026 }])
+})
+
 test('of two collectors that run one sink the slower is told that the other was there', async (t) => {
   const opened = await connect(t)
   if (!opened) return

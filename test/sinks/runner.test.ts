@@ -100,7 +100,7 @@ test('a slice that failed comes again as it was, after a while that grows', asyn
   const agent = new TestAgent()
   await log.append(entryOf(agent.readings(10)))
   const output = new TestOutput()
-  output.limits = { records: 10, waitMs: 1 }
+  output.limits = { records: 25, waitMs: 1 }
   const given: [number, number][] = []
   output.before = ({ from, to }) => {
     given.push([from, to])
@@ -108,6 +108,12 @@ test('a slice that failed comes again as it was, after a while that grows', asyn
   }
   const clock = new ManualClock()
   const runner = await startRunner(t, output, { log, folder, clock })
+  /** Lets a slice that has waited long enough go. */
+  const moved = async (condition: () => boolean) => {
+    await clock.advance(1)
+    return condition()
+  }
+  await until(() => moved(() => given.length === 1), 'it is given what is there')
   const waits: number[] = []
   for (let failures = 1; failures < 4; failures++) {
     await until(async () => (await runner.status()).failures === failures, 'it fails')
@@ -122,7 +128,7 @@ test('a slice that failed comes again as it was, after a while that grows', asyn
     }
     waits.push(waited)
   }
-  await until(() => output.sequences.length >= 40, 'it writes')
+  await until(() => moved(() => output.sequences.length >= 40), 'it writes')
 
   assert.deepEqual(given.slice(0, 4), Array(4).fill([0, 10]))
   assert.deepEqual(output.sequences, upTo(40))
