@@ -251,7 +251,11 @@ export class SinkRunner implements AsyncDisposable {
         this.#problem = { at: formatTime(clock.wallMs()), message }
         const atLeastMs = err instanceof SinkFailure ? err.retryAfterMs : 0
         const delayMs = retryDelayMs(failures, random.uniform(), atLeastMs)
-        logger.error({ sink: name, err, delayMs: Math.round(delayMs) }, 'the sink cannot write')
+        const line = { sink: name, err, delayMs: Math.round(delayMs) }
+        // Of collectors that share a log and a sink one is always the slower.
+        if (err instanceof SinkFailure && err.code === 'SINK_MOVED')
+          logger.debug(line, 'the sink has moved')
+        else logger.error(line, 'the sink cannot write')
         await sleep(clock, delayMs, signal).catch(() => {})
       }
     }

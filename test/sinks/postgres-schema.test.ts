@@ -224,3 +224,28 @@ test('a database that is not there, or lets nobody in, is a failure to try again
   assert.equal(await code(server!.url('nowhere')), 'SINK_REFUSED')
   assert.equal(await code('postgresql://postgres@127.0.0.1:1/postgres'), 'SINK_UNREACHABLE')
 })
+
+test('where TimescaleDB is, tables become hypertables (told by a stand-in for its function)', async (t) => {
+  const opened = await connect(t)
+  if (!opened) return
+  const { client, url } = opened
+  await client.query(`
+    SET allow_system_table_mods = on;
+    INSERT INTO pg_extension VALUES (99999, 'timescaledb', 10, 'public'::regnamespace, false, '2', NULL, NULL);
+    RESET allow_system_table_mods;
+    CREATE TABLE made (relation text, chunk interval);
+    CREATE FUNCTION create_hypertable(relation regclass, time_column_name name, chunk_time_interval interval,
+      create_default_indexes boolean) RETURNS void LANGUAGE sql
+      AS 'INSERT INTO public.made VALUES (relation::text, chunk_time_interval)'`)
+  await write(await openSink(t, url), sliceOf(0, [1, 2]))
+
+  const made = await client.query('SELECT relation FROM made ORDER BY relation')
+  assert.deepEqual(
+    made.rows.map(({ relation }) => relation),
+    streams.map((stream) => `headgate.${stream}`).sort(),
+  )
+  const { rows } = await client.query(
+    'SELECT tableoid::regclass::text AS part, count(*)::int FROM headgate.readings GROUP BY 1',
+  )
+  assert.deepEqual(rows, [{ part: 'headgate.readings', count: 2 }])
+})

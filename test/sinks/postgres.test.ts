@@ -1,15 +1,20 @@
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
 import type { Collector } from '../../collector/collector.ts'
+import { postgres } from '../../collector/sinks/postgres.ts'
 import type { SinkStatus } from '../../collector/sinks/runner.ts'
+import type { SinkKind } from '../../collector/sinks/sink.ts'
 import type { AdmittedReading } from '../../shared/reading.ts'
 import { SeriesTable } from '../../shared/reading.ts'
+import { entryOf } from '../contract/log-engine.ts'
 import { TestAgent } from '../support/batches.ts'
 import { send, startCollector } from '../support/collector.ts'
 import { FileScope } from '../support/file-scope.ts'
 import { poll } from '../support/poll.ts'
 import { Postgres } from '../support/postgres.ts'
 import { reading } from '../support/readings.ts'
+import { logIn, startRunner } from '../support/sink-runner.ts'
+import { temporaryDirectory } from '../support/temporary.ts'
 
 const scope = new FileScope()
 const server = await Postgres.start(scope)
@@ -209,4 +214,35 @@ test('a range that is written again is there once', async (t) => {
     url,
   )
   assert.deepEqual(row, { count: 510, sequences: 510 })
+})
+
+test('two collectors that run one sink on a log of both leave each record there once', async (t) => {
+  const url = await databaseOf(t)
+  if (!url) return
+  const log = await logIn(t, await temporaryDirectory(t))
+  const options = postgres.schema.parse({ url, rows: 100, wait: '1ms' })
+  const config = { kind: postgres as SinkKind, options }
+  const runners = await Promise.all(
+    Array.from({ length: 2 }, async () => {
+      const folder = await temporaryDirectory(t)
+      return startRunner(t, { kind: postgres as SinkKind }, { log, folder, config, isShared: true })
+    }),
+  )
+  const agent = new TestAgent()
+  for (let batch = 0; batch < 40; batch++) await log.append(entryOf(agent.readings(50)))
+  await poll(async () => {
+    const statuses = await Promise.all(runners.map((runner) => runner.status()))
+    return statuses.every(({ behind }) => behind === 0)
+  }, 'both are at the end')
+
+  const statuses = await Promise.all(runners.map((runner) => runner.status()))
+  assert.equal(
+    statuses.reduce((sum, { written }) => sum + written, 0),
+    2000,
+  )
+  const [row] = await server!.query(
+    'SELECT count(*)::int, count(DISTINCT sequence)::int AS sequences FROM headgate.readings',
+    url,
+  )
+  assert.deepEqual(row, { count: 2000, sequences: 2000 })
 })

@@ -75,16 +75,18 @@ export class TestOutput {
 /** A sink of `output` on the log in `folder`; closed with the test. */
 export async function startRunner(
   t: Test,
-  output: TestOutput,
+  output: { readonly kind: SinkKind },
   options: {
     log: EmbeddedLog
     folder: string
     config?: Partial<SinkConfig>
     clock?: Clock
     isStarted?: boolean
+    /** Others append to the log, too. */
+    isShared?: boolean
   },
 ): Promise<SinkRunner> {
-  const { log, folder, clock = systemClock, isStarted = true } = options
+  const { log, folder, clock = systemClock, isStarted = true, isShared = false } = options
   const disk = nodeDisk(folder)
   const seeded = new Seeded(1)
   await disk.makeDirectory('sinks')
@@ -104,7 +106,7 @@ export async function startRunner(
     disk,
     origin: 'origin-1',
     folder: async () => folder,
-    isAlone: true,
+    isAlone: !isShared,
     clock,
     random: { ...systemRandom, uniform: () => seeded.uniform() },
     logger: silentLog,
