@@ -1,4 +1,5 @@
 import { lineProtocol } from './line-protocol.ts'
+import { mqtt } from './mqtt.ts'
 import { nats } from './nats.ts'
 import { parquet } from './parquet.ts'
 import { postgres } from './postgres.ts'
@@ -8,6 +9,7 @@ import { webhook } from './webhook.ts'
 /** Outputs by the key that names them in `sinks:` of collector.yaml; one folder or file each. */
 export const sinkKinds: Readonly<Record<string, SinkKind>> = {
   lineProtocol,
+  mqtt,
   nats,
   parquet,
   postgres,
