@@ -70,7 +70,6 @@ export function register(command: Command, name: string): void {
     .option('--data <dir>', 'its data folder, or the folder of an `up`')
     .addHelpText('after', '\nExample:\n  headgate agent tap --data ./var/gw-001 | grep temperature')
     .action(async (options: { config?: string; data?: string }) => {
-      process.stdout.on('error', () => process.exit(0)) // The reader of the pipe has gone.
       await ask(await dataFolder(options), 'GET', '/tap', (text) => process.stdout.write(text))
     })
   command

@@ -20,12 +20,6 @@ export interface DocumentCheck {
 export function fleetProgram(loadCheck: () => Promise<DocumentCheck>): Program {
   return {
     register(command: Command) {
-      command.hook('preAction', () => {
-        // A reader of the pipe that has seen enough (`| head`) is no failure.
-        process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-          process.exit(error.code === 'EPIPE' ? 0 : 1)
-        })
-      })
       registerMembers(command)
       registerWatch(command)
       registerPush(command, loadCheck)

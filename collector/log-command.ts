@@ -98,12 +98,9 @@ function withSource(command: Command, description: string): Command {
     .option('--token-file <file>', 'with a token')
 }
 
-/** A wrong call ends with exit code 2, a reader that has gone away (`| head`) quietly. */
+/** A wrong call ends with exit code 2. */
 function act<Options>(action: (options: Options) => Promise<void>) {
   return async (options: Options): Promise<void> => {
-    process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-      process.exit(error.code === 'EPIPE' ? 0 : 1)
-    })
     try {
       await action(options)
     } catch (error) {

@@ -42,6 +42,10 @@ export async function main(args: readonly string[], programs: Programs): Promise
  */
 export async function runCommand(root: Command, args: readonly string[]): Promise<void> {
   strict(root)
+  // A reader of the pipe that has seen enough (`| head`) is no failure.
+  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+    process.exit(error.code === 'EPIPE' ? 0 : 1)
+  })
   try {
     await root.parseAsync([...args], { from: 'user' })
   } catch (error) {
