@@ -17,7 +17,7 @@ export class Documents {
 
   /** Resolves to the digest once the bytes survive a power cut. */
   async put(bytes: Uint8Array): Promise<string> {
-    const digest = createHash('sha256').update(bytes).digest('hex')
+    const digest = digestOf(bytes)
     const path = this.#path(digest)
     const file = await open(`${path}.new`, 'w', 0o600)
     try {
@@ -39,11 +39,16 @@ export class Documents {
   /** @returns undefined when it is not there, or not whole any more */
   async get(digest: string): Promise<Uint8Array | undefined> {
     const bytes = await readFile(this.#path(digest)).catch(() => undefined)
-    const whole = bytes && createHash('sha256').update(bytes).digest('hex') === digest
+    const whole = bytes && digestOf(bytes) === digest
     return whole ? new Uint8Array(bytes) : undefined
   }
 
   #path(digest: string): string {
     return join(this.#folder, `${digest}.cbor`)
   }
+}
+
+/** SHA-256, hexadecimal. */
+export function digestOf(bytes: Uint8Array): string {
+  return createHash('sha256').update(bytes).digest('hex')
 }

@@ -9,7 +9,7 @@ import { type FleetTopic, parseFleetTopic, topicsOf } from '../../shared/fleet/t
 import type { Logger } from '../../shared/log.ts'
 import type { Clock } from '../../shared/ports.ts'
 import type { BusHandler, FleetBus } from './bus.ts'
-import { Documents } from './documents.ts'
+import { Documents, digestOf } from './documents.ts'
 import type { Fact, Invitation } from './facts.ts'
 import type { CollectorFiles } from './files.ts'
 import { Journal, JournalBroken } from './journal.ts'
@@ -379,7 +379,7 @@ export class Fleet implements AsyncDisposable {
    * a broker that has lost it gets it again. What we have sent ourselves comes here too, and is known.
    */
   async #sentStraight(
-    { name, labels }: Member,
+    { name, labels, desired }: Member,
     target: FleetTopic,
     envelope: Uint8Array,
     by: string,
@@ -394,6 +394,8 @@ export class Fleet implements AsyncDisposable {
         this.#knownCommands.set(known, true)
         return await this.#record(by, { act: 'command', agent, id, command })
       }
+      // Most of what a stock broker keeps for thousands of agents: it is not opened for each.
+      if (digestOf(envelope) === desired?.digest) return
       const { agent, group, version } = this.#open('configuration', envelope)
       if (group === undefined ? agent !== name : !isMember(group, labels)) return
       if (version <= this.state.version) return
