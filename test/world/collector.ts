@@ -123,6 +123,11 @@ export class SimulatedCollector {
     this.disk.nextWrite = callback
   }
 
+  /** Calls back as the next name on its disk is made, moved or removed. */
+  onName(callback: () => void): void {
+    this.disk.nextName = callback
+  }
+
   crash(how: Death): void {
     const process = this.#process
     if (!process) return

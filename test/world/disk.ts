@@ -73,6 +73,8 @@ export class SimulatedDisk {
 
   /** Called as the next write begins. */
   nextWrite: (() => void) | undefined
+  /** Called as the next name is made, moved or removed. */
+  nextName: (() => void) | undefined
 
   heal(): void {
     this.trouble = { ...noTrouble }
@@ -198,16 +200,12 @@ export class SimulatedDisk {
 
   rename(from: string, to: string): void {
     const inode = this.get(from)
-    const change = { directory: directoryOf(to), set: { path: to, inode }, unset: from }
-    applyName(this.#names, change)
-    this.#unsyncedNames.push(change)
+    this.#change({ directory: directoryOf(to), set: { path: to, inode }, unset: from })
   }
 
   remove(path: string): void {
     if (!this.#names.has(path)) return
-    const change = { directory: directoryOf(path), unset: path }
-    applyName(this.#names, change)
-    this.#unsyncedNames.push(change)
+    this.#change({ directory: directoryOf(path), unset: path })
   }
 
   syncDirectory(directory: string): void {
@@ -264,7 +262,12 @@ export class SimulatedDisk {
   }
 
   #setName(path: string, inode: Inode): void {
-    const change = { directory: directoryOf(path), set: { path, inode } }
+    this.#change({ directory: directoryOf(path), set: { path, inode } })
+  }
+
+  #change(change: NameChange): void {
+    this.nextName?.()
+    this.nextName = undefined
     applyName(this.#names, change)
     this.#unsyncedNames.push(change)
   }

@@ -61,6 +61,8 @@ interface Host {
   start(): void
   /** Calls back as the next write to disk begins. */
   onWrite(callback: () => void): void
+  /** Calls back as the next name on its disk is made, moved or removed, where it has a disk of names. */
+  onName?(callback: () => void): void
 }
 
 /** Crashes now, or in the middle of the next write, if there is one in time. */
@@ -82,8 +84,11 @@ function crash(
         host.crash(how)
         timeline.after(restartMs(seeded), () => host.start())
       }
+      const soon = () => timeline.after(6 * seeded.uniform(), strike)
       if (seeded.chance(0.3)) strike()
-      else host.onWrite(() => timeline.after(6 * seeded.uniform(), strike))
+      // Names are few, and in danger for a moment only.
+      else if (how === 'power cut' && host.onName && seeded.chance(0.5)) host.onName(soon)
+      else host.onWrite(soon)
       return strike
     },
   }

@@ -84,6 +84,7 @@ export class Oracle {
   readonly #broker: Broker
   readonly #excuses: Excuses
   readonly #error: number
+  readonly #maxStored: number
   readonly #table = new SeriesTable()
   /** What every sequence ever stood for, by incarnation, lane and sequence. */
   readonly #assigned = new Map<string, string>()
@@ -99,11 +100,21 @@ export class Oracle {
   /** Incarnations' names by gateway and ordinal. */
   readonly #names = new Map<Gateway, Map<number, string>>()
   readonly #decoded = new Map<string, Stored>()
+  /** Every gap that was written, by incarnation and lane, and how many messages there were by then. */
+  readonly #gaps = new Map<string, { first: number; last: number; number: number }[]>()
 
-  /** @param error how far a reading that the filter leaves out may be from what stands in for it */
-  constructor(broker: Broker, excuses: Excuses, error: number) {
+  /**
+   * @param error how far a reading that the filter leaves out may be from what stands in for it
+   * @param maxStored bytes that an outbox may hold at any moment
+   */
+  constructor(
+    broker: Broker,
+    excuses: Excuses,
+    { error, maxStored }: { error: number; maxStored: number },
+  ) {
     this.#broker = broker
     this.#error = error
+    this.#maxStored = maxStored
     this.#excuses = excuses
   }
 
@@ -130,8 +141,12 @@ export class Oracle {
     for (const { key, value } of changes) {
       const place = value && parseEntryKey(key)
       const entry = place && decodeEntry(key, value)
-      if (!place || !entry || entry.kind === 'gap') continue
+      if (!place || !entry) continue
       const name = this.#nameOf(gateway, place.ordinal)
+      if (entry.kind === 'gap') {
+        this.#notesGap(`${name}/${place.lane}`, place.first, entry.count)
+        continue
+      }
       const contents = contentsOf(decodeItem(entry.item, this.#table))
       numbered.push(...contents)
       let sequence = place.first
@@ -144,6 +159,13 @@ export class Oracle {
     return () => {
       for (const content of numbered) this.#decided.add(content)
     }
+  }
+
+  #notesGap(line: string, first: number, count: number): void {
+    const gap = { first, last: first + count - 1, number: this.#broker.record.length }
+    const gaps = this.#gaps.get(line)
+    if (gaps) gaps.push(gap)
+    else this.#gaps.set(line, [gap])
   }
 
   #numbers(gateway: Gateway, place: string): void {
@@ -226,6 +248,9 @@ export class Oracle {
         this.fail('P5', `${gateway.machine.name}: the ledger is out of balance by ${off}`)
       if (gateway.timers > 64)
         this.fail('P6', `${gateway.machine.name} has set ${gateway.timers} timers`)
+      const stored = Object.values(status.lanes).reduce((sum, { bytes }) => sum + bytes, 0)
+      if (stored > this.#maxStored)
+        this.fail('P6', `${gateway.machine.name} stores ${stored} bytes`)
       if (gateway.requests > 2)
         this.fail('P6', `${gateway.machine.name} has ${gateway.requests} requests open`)
     }
@@ -372,22 +397,45 @@ export class Oracle {
 
   /** P10, which stands for P1 where a reduction may leave readings out. */
   #checkReductions(counts: ReadonlyMap<string, number>, batches: readonly Stored[]): void {
-    const { storeDamaged, collectorForgot, severalLines, forked, rolledBackPoints } = this.#excuses
+    const { storeDamaged, collectorForgot, severalLines, forked, rolledBackPoints, evicts } =
+      this.#excuses
     if (storeDamaged || collectorForgot || forked) return
     // The bound holds between neighbours in the order of arrival, which is not that of their times here.
     if (this.#broker.kind.reorders) return
     const bulk = batches.filter(({ batch }) => batch.lane === 'bulk')
     const lines = severalLines ? [bulk, ...chainsOf(bulk)] : [bulk]
     const items = lines.map((line) => line.flatMap((stored) => stored.items))
-    const reconstruction = new Reconstruction('level', items, this.#error)
+    const lostBelow = this.#lossesOf(bulk)
+    const reconstruction = new Reconstruction(items, {
+      metric: 'level',
+      error: this.#error,
+      mayBeThinned: evicts,
+      lostBelow: (gap) => lostBelow.get(gap)!,
+    })
     for (const { number, point, contents, acknowledged } of this.#broker.record) {
       if (!point || !acknowledged || counts.has(contents[0]!)) continue
       if (rolledBackPoints.some(([from, to]) => from <= number && number < to)) continue
       // It was not left out, but numbered, and lost as far as that is excused.
       if (this.#places.get(contents[0]!)?.some((place) => this.#isLost(place))) continue
-      if (!reconstruction.explains(point))
+      if (!reconstruction.explains(point, number))
         this.fail('P10', `${contents[0]} is left out, and nothing stands in for it`)
     }
+  }
+
+  /** By gap: the number of messages that had been published when an agent last wrote it. */
+  #lossesOf(batches: readonly Stored[]): Map<Item, number> {
+    const losses = new Map<Item, number>()
+    for (const { batch, items } of batches) {
+      const written = this.#gaps.get(`${hex(batch.incarnation)}/${batch.lane}`) ?? []
+      let first = batch.first
+      for (const item of items) {
+        const last = first + itemCount(item) - 1
+        const own = written.filter((gap) => gap.first <= last && first <= gap.last)
+        if (item.kind === 'gap') losses.set(item, Math.max(0, ...own.map(({ number }) => number)))
+        first = last + 1
+      }
+    }
+    return losses
   }
 
   #isExcused(content: string): boolean {

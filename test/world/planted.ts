@@ -253,6 +253,45 @@ export const plantedBugs: readonly PlantedBug[] = [
     from: 'outbox.settleHeld(filter.held)',
     to: '',
   },
+  // What keeps a reading that was left out within its bound (P10).
+  {
+    name: 'a step twice as high as it says',
+    file: 'agent/filter/reduce/hold.ts',
+    from: 'Math.abs(value - kept) <= this.#tolerance.epsilon',
+    to: 'Math.abs(value - kept) <= 2 * this.#tolerance.epsilon',
+  },
+  {
+    name: 'a line that passes by what it leaves out',
+    file: 'agent/filter/reduce/cone.ts',
+    from: `    numbers[low] = lowest
+    numbers[high] = highest
+    return true`,
+    to: '    return true',
+  },
+  {
+    name: 'a start that keeps nothing first',
+    file: 'agent/filter/reduce/reduction.ts',
+    from: 'out.keep(first, true)',
+    to: 'out.drop(first, true)',
+  },
+  {
+    name: 'lean on what was evicted',
+    file: 'agent/outbox/outbox.ts',
+    from: 'afterLoss(this.#onLoss(seriesOf(items)))',
+    to: 'afterLoss(this.#onLoss([]))',
+  },
+  {
+    name: 'thin further than is said',
+    file: 'agent/outbox/thinning.ts',
+    from: 'roundedUp(epsilon + series.epsilon)',
+    to: 'roundedUp((epsilon + series.epsilon) / 2)',
+  },
+  {
+    name: 'never make room',
+    file: 'agent/outbox/outbox.ts',
+    from: 'if (this.bytes > this.#config.maxBytes) await this.#evict()',
+    to: '',
+  },
 ]
 
 const root = new URL('../../', import.meta.url)

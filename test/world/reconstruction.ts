@@ -11,7 +11,8 @@ interface Kept extends Point {
 interface Stretch {
   from: Kept
   to: Kept
-  hasGap: boolean
+  /** In between, messages numbered below this may be lost with what they leaned on; 0 without a gap. */
+  lostBelow: number
 }
 
 /** Where nothing was kept. */
@@ -21,25 +22,36 @@ const { NEGATIVE_INFINITY: ever, POSITIVE_INFINITY: forever } = Number
 /** For a consumer's arithmetic. */
 const rounding = 1e-9
 
+export interface ReconstructionOptions {
+  metric: string
+  /** How far a reading may be from what stands in for it. */
+  error: number
+  /** Whether a series may name a bound of its own, which is then what counts. */
+  mayBeThinned: boolean
+  /** Number of the first message that was published when a gap was there already: nothing of it may lean on that. */
+  lostBelow(gap: Item): number
+}
+
 /** What a consumer makes of one series: readings from the log, and how to read between them. */
 export class Reconstruction {
   readonly #stretches: Stretch[] = []
   readonly #last: Kept[] = []
-  readonly #error: number
+  readonly #options: ReconstructionOptions
 
   /** @param lines of items in the log's order: all of them, or those of each incarnation */
-  constructor(metric: string, lines: Iterable<readonly Item[]>, error: number) {
-    this.#error = error
-    for (const items of lines) this.#follow(metric, items)
+  constructor(lines: Iterable<readonly Item[]>, options: ReconstructionOptions) {
+    this.#options = options
+    for (const items of lines) this.#follow(items)
   }
 
-  #follow(metric: string, items: readonly Item[]): void {
+  #follow(items: readonly Item[]): void {
+    const { metric, lostBelow: lostBelowOf } = this.#options
     let last: Kept | undefined
-    let hasGap = false
+    let lostBelow = 0
     const seen = new Set<number>()
     for (const item of items) {
       // What was thinned is bounded by what its series says.
-      if (item.kind === 'gap' && !item.kept) hasGap = true
+      if (item.kind === 'gap' && !item.kept) lostBelow = Math.max(lostBelow, lostBelowOf(item))
       for (const { series, timeMs, value } of readingsOf(item)) {
         if (series.metric !== metric || typeof value !== 'number' || seen.has(timeMs)) continue
         seen.add(timeMs)
@@ -49,24 +61,26 @@ export class Reconstruction {
         // Where time goes back, a broker delivers out of order: what was left out until then lies ahead.
         const goesBack = point.timeMs < before.timeMs
         const to = goesBack ? { ...point, timeMs: forever } : point
-        if (last || hasGap) this.#stretches.push({ from: before, to, hasGap })
+        if (last || lostBelow > 0) this.#stretches.push({ from: before, to, lostBelow })
         last = point
-        hasGap = false
+        lostBelow = 0
       }
     }
-    if (hasGap) {
+    if (lostBelow > 0) {
       const from = last ?? { ...nothing, timeMs: ever }
-      this.#stretches.push({ from, to: { ...nothing, timeMs: forever }, hasGap })
-    } else if (last) this.#last.push(last)
+      this.#stretches.push({ from, to: { ...nothing, timeMs: forever }, lostBelow })
+    }
+    if (last) this.#last.push(last)
   }
 
   /** A reading that is not there is within the bound of what stands in for it, or lost in a declared gap. */
-  explains({ timeMs, value }: Point): boolean {
+  explains({ timeMs, value }: Point, number: number): boolean {
+    const { mayBeThinned, error } = this.#options
     const isNear = (other: number, { epsilon }: Kept) =>
-      Math.abs(other - value) <= Math.max(this.#error, epsilon) + rounding
-    for (const { from, to, hasGap } of this.#stretches) {
+      Math.abs(other - value) <= (mayBeThinned ? epsilon : error) + rounding
+    for (const { from, to, lostBelow } of this.#stretches) {
       if (timeMs < from.timeMs || timeMs > to.timeMs) continue
-      if (hasGap) return true
+      if (number < lostBelow) return true
       if (from.between === 'hold' && isNear(from.value, from)) return true
       if (from.between !== 'linear') continue
       if (to.timeMs === forever) continue

@@ -27,6 +27,9 @@ const beginMs = 1_767_225_600_000
 /** In which everything must have come to rest once faults have ended: retries wait a minute at most. */
 const drainMs = 15 * 60_000
 
+/** What the outbox may hold beyond its limit: a group that was just written, a batch on its way, gaps; bytes. */
+const mostAtOnce = 2 * 1024
+
 /** A backup of a gateway. */
 export interface GatewayImage {
   store: StoreImage
@@ -54,6 +57,9 @@ export class World {
    */
   repeatsContent: boolean
   readonly #seeded: Seeded
+  /** Whether an outage costs more than the outbox may hold, by far. */
+  readonly #hoards: boolean
+  readonly #segmentBytes: number
   readonly #log: WorldLog
   readonly #config: AgentConfig
   readonly #clock: Clock
@@ -71,7 +77,12 @@ export class World {
     this.plant = new Network(this.timeline, this.#fork(), this.coverage)
     this.internet = new Network(this.timeline, this.#fork(), this.coverage)
     const kind = makeBrokerKind(seeded)
-    this.#config = makeConfig(seeded, kind)
+    const config = makeConfig(seeded, kind)
+    // Choices of their own, so that all others stay as they are.
+    const scale = new Seeded(seed ^ 0x5ca1e)
+    this.#hoards = scale.chance(0.1)
+    this.#segmentBytes = scale.pick([2, 8, 8, 8]) * 1024
+    this.#config = this.#hoards ? hoarding(config, scale) : config
     this.excuses = {
       severalLines: false,
       forked: false,
@@ -91,7 +102,10 @@ export class World {
       acknowledged: (message) => this.oracle.acknowledged(message),
     })
     this.repeatsContent = !kind.reusesIds
-    this.oracle = new Oracle(this.broker, this.excuses, reduce.error)
+    this.oracle = new Oracle(this.broker, this.excuses, {
+      error: reduce.error,
+      maxStored: this.#config.outbox.maxBytes + mostAtOnce,
+    })
     this.#clock = this.#machine('observer').clock(new Process(this.timeline))
     this.collector = this.#makeCollector()
     this.gateways = [this.#makeGateway()]
@@ -213,7 +227,8 @@ export class World {
 
   publish(device: number, messages: number): void {
     if (!this.broker.isUp) return
-    for (let i = 0; i < messages; i++) {
+    const count = this.#hoards && device === wandering ? 32 * messages : messages
+    for (let i = 0; i < count; i++) {
       // A sensor may well say the same again.
       const repeats = device === 0 && this.repeatsContent && this.#seeded.chance(0.3)
       if (!repeats) this.#published[device]! += 1
@@ -348,7 +363,7 @@ export class World {
       machine: this.#machine('collector'),
       coverage: this.coverage,
       log: this.#log,
-      segmentBytes: 8 * 1024,
+      segmentBytes: this.#segmentBytes,
       failed: (error) => this.oracle.fail('P7', `the collector: ${error}`),
     })
   }
@@ -376,6 +391,9 @@ function makeBrokerKind(seeded: Seeded): BrokerKind {
 
 /** The device of which every third message does not decode. */
 const garbling = 2
+
+/** The device whose level may be thinned out. */
+const wandering = 4
 
 /** What devices publish in, one topic of each filter. */
 const spoken = ['sensors/d0/v', 'multi/d1']
@@ -430,11 +448,22 @@ function makeConfig(seeded: Seeded, { version }: BrokerKind): AgentConfig {
   })
 }
 
+/** With an outbox that is far too small, and each way to give way. */
+function hoarding(config: AgentConfig, seeded: Seeded): AgentConfig {
+  const whenFull = { bulk: seeded.pick(['thin', 'thin', 'evict', 'block'] as const) }
+  return {
+    ...config,
+    // What a reduction leaves is too little to be thinned.
+    filter: seeded.chance(0.7) ? [] : config.filter,
+    outbox: { ...outboxSchema.parse({ whenFull }), maxBytes: seeded.pick([500, 1_500]) },
+  }
+}
+
 /** By device: one value, several values, something broken now and then, QoS 0, a level that is thinned out. */
 function makeMessage(device: number, number: number, level: number) {
   const name = `d${device}`
   const plain = { device: name, qos: 1 as const, point: undefined }
-  if (device === 4) {
+  if (device === wandering) {
     // No two are equal, so that each has a name.
     const value = Number((level + number * 1e-6).toFixed(9))
     const timeMs = beginMs + number * 1_000
