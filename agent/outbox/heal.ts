@@ -113,16 +113,32 @@ async function lookAt(directory: string): Promise<{ damage?: string; newest?: Ra
 
 /**
  * Another process has the store open: its files are then not to be looked at, and LevelDB will say so. The
- * lock is a POSIX one on the file LOCK, which Linux lists by inode.
+ * lock is a POSIX one on the file LOCK, which Linux lists by device and inode.
  */
 async function locked(directory: string): Promise<boolean> {
   try {
-    const { ino } = await stat(join(directory, 'LOCK'))
+    const { dev, ino } = await stat(join(directory, 'LOCK'))
     const locks = await readFile('/proc/locks', 'utf8')
-    return locks.split('\n').some((line) => / WRITE /.test(line) && line.includes(`:${ino} `))
+    return locks.split('\n').some((line) => {
+      const [, major, minor, inode] = / POSIX .* WRITE .* (\w+):(\w+):(\d+) /.exec(line) ?? []
+      if (Number(inode) !== ino) return false
+      const device = { major: Number.parseInt(major!, 16), minor: Number.parseInt(minor!, 16) }
+      // Of devices without a number of their own (overlay, btrfs) `stat` may name another one.
+      if (device.major === 0 || majorOf(dev) === 0) return true
+      return device.major === majorOf(dev) && device.minor === minorOf(dev)
+    })
   } catch {
     return false
   }
+}
+
+/** Of a device as `stat` says it on Linux: 12 bits of the major number between 8 and 12 of the minor one. */
+function majorOf(dev: number): number {
+  return Math.floor(dev / 2 ** 8) % 2 ** 12
+}
+
+function minorOf(dev: number): number {
+  return (dev % 2 ** 8) + (Math.floor(dev / 2 ** 20) % 2 ** 12) * 2 ** 8
 }
 
 /**
@@ -138,8 +154,8 @@ async function salvage(
   const made = directory + madeSuffix
   await rm(made, { recursive: true, force: true })
   const { carried, left, unreadable } = await carryOver(directory, made)
-  const kept = join(aside, `${stamp}-${basename(directory)}`)
   await mkdir(aside, { recursive: true })
+  const kept = await freeName(aside, `${stamp}-${basename(directory)}`)
   await rename(directory, kept)
   await rename(made, directory)
   await syncFolder(dirname(directory))
@@ -152,6 +168,14 @@ async function salvage(
       `${carried} entries carried over, ${left} damaged, ${unreadable} files not whole`,
     ],
   }
+}
+
+/** A clock that stands still, or begins anew at each boot, says the same twice. */
+async function freeName(folder: string, wanted: string): Promise<string> {
+  const taken = await filesOf(folder)
+  let name = wanted
+  for (let i = 2; taken.includes(name); i++) name = `${wanted}-${i}`
+  return join(folder, name)
 }
 
 /** Ends what a salvage had begun: its store takes the place of the one that is already set aside. */

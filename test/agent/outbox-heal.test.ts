@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict'
-import { cp, mkdir, readdir, readFile, rm, truncate, writeFile } from 'node:fs/promises'
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { cp, mkdir, readdir, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { openHealed } from '../../agent/outbox/heal.ts'
@@ -8,6 +10,8 @@ import type { Outbox } from '../../agent/outbox/outbox.ts'
 import { decodeItem } from '../../shared/batch.ts'
 import { UserError } from '../../shared/failure.ts'
 import { imbalance } from '../../shared/ledger.ts'
+import { cleanUp } from '../support/clean-up.ts'
+import { CuttableDisk } from '../support/file-systems.ts'
 import { groupOf, openOutbox, wholeLane } from '../support/outbox.ts'
 import { readings } from '../support/readings.ts'
 import { temporaryDirectory } from '../support/temporary.ts'
@@ -146,6 +150,30 @@ test("another process's store is refused, not salvaged", async (t) => {
   assert.ok(!(await readdir(join(directory, '..'))).includes('damaged'))
 })
 
+test('a lock of somebody else, on a file of another disk with the same number, hides no damage', async (t) => {
+  const [disk, other] = [await CuttableDisk.make(t, 16), await CuttableDisk.make(t, 16)]
+  if (!disk || !other) return
+  const directory = join(disk.directory, 'outbox')
+  await cp(await store(t), directory, { recursive: true })
+  const { ino } = await stat(join(directory, 'LOCK'))
+  await holdLock(t, await fileNumbered(other.directory, ino))
+  await rm(join(directory, 'CURRENT'))
+  const { report } = await healed(t, directory)
+  assert.match(report.join(), /CURRENT is missing/)
+})
+
+test('a store that is damaged twice in the same moment is set aside twice', async (t) => {
+  const directory = await store(t)
+  for (let i = 0; i < 2; i++) {
+    await rm(join(directory, 'CURRENT'))
+    const { store } = await openHealed(directory, join(directory, '..', 'damaged'), 'now')
+    await store.close()
+  }
+  assert.deepEqual(await readdir(join(directory, '..', 'damaged')), ['now-outbox', 'now-outbox-2'])
+  const { outbox } = await healed(t, directory)
+  assert.equal((await account(outbox)).kept.length, groups * perGroup)
+})
+
 test('a repair that was cut short begins again, or is finished', async (t) => {
   // In the middle of making the new store: the damaged one is still there.
   const begun = await store(t)
@@ -164,3 +192,29 @@ test('a repair that was cut short begins again, or is finished', async (t) => {
   assert.deepEqual(finished.report, [])
   assert.deepEqual((await account(finished.outbox)).kept.length, groups * perGroup)
 })
+
+/** Makes files until one has this inode. */
+async function fileNumbered(directory: string, ino: number): Promise<string> {
+  for (let i = 0; ; i++) {
+    const path = join(directory, `${i}`)
+    await writeFile(path, '')
+    if ((await stat(path)).ino === ino) return path
+  }
+}
+
+/** A process of its own that locks a file as LevelDB does. */
+async function holdLock(t: TestContext, path: string): Promise<void> {
+  const program = `
+import fcntl, sys
+file = open(sys.argv[1], "r+")
+fcntl.lockf(file, fcntl.LOCK_EX)
+print(flush=True)
+sys.stdin.read()
+`
+  const holder = spawn('python3', ['-c', program, path], { stdio: ['pipe', 'pipe', 'inherit'] })
+  cleanUp(t, async () => {
+    holder.stdin.end()
+    if (holder.exitCode === null) await once(holder, 'exit')
+  })
+  await once(holder.stdout, 'data')
+}
