@@ -286,12 +286,6 @@ export const plantedBugs: readonly PlantedBug[] = [
     from: 'roundedUp(epsilon + series.epsilon)',
     to: 'roundedUp((epsilon + series.epsilon) / 2)',
   },
-  {
-    name: 'never make room',
-    file: 'agent/outbox/outbox.ts',
-    from: 'if (this.bytes > this.#config.maxBytes) await this.#evict()',
-    to: '',
-  },
 ]
 
 const root = new URL('../../', import.meta.url)

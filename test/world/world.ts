@@ -27,8 +27,8 @@ const beginMs = 1_767_225_600_000
 /** In which everything must have come to rest once faults have ended: retries wait a minute at most. */
 const drainMs = 15 * 60_000
 
-/** What the outbox may hold beyond its limit: a group that was just written, a batch on its way, gaps; bytes. */
-const mostAtOnce = 2 * 1024
+/** What an outbox may hold beyond its limit: a group that was just written, a batch on its way, gaps; bytes. */
+const mostAtOnce = 4 * 1024
 
 /** A backup of a gateway. */
 export interface GatewayImage {
@@ -80,7 +80,7 @@ export class World {
     const config = makeConfig(seeded, kind)
     // Choices of their own, so that all others stay as they are.
     const scale = new Seeded(seed ^ 0x5ca1e)
-    this.#hoards = scale.chance(0.1)
+    this.#hoards = scale.chance(0.06)
     this.#segmentBytes = scale.pick([2, 8, 8, 8]) * 1024
     this.#config = this.#hoards ? hoarding(config, scale) : config
     this.excuses = {
@@ -456,6 +456,8 @@ function hoarding(config: AgentConfig, seeded: Seeded): AgentConfig {
     // What a reduction leaves is too little to be thinned.
     filter: seeded.chance(0.7) ? [] : config.filter,
     outbox: { ...outboxSchema.parse({ whenFull }), maxBytes: seeded.pick([500, 1_500]) },
+    // One request a reading would take a history's time for itself.
+    uplink: { ...config.uplink, batch: { ...config.uplink.batch, maxReadings: 20 } },
   }
 }
 
