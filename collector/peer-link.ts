@@ -26,6 +26,7 @@ const lifetimeMs = 10 * 365 * 86_400_000
 /** Longer than an owner takes to say that it cannot write. */
 const answerMs = 30_000
 const tokenBytes = 32
+const maxConnections = 1000
 /** Connections to one other collector: as many batches are on their way to it at once. */
 const connections = 64
 const commonName = 'collector:peer'
@@ -58,6 +59,7 @@ export async function openPeers(options: PeerOptions, handlers: PeerHandlers): P
       void answer({ incoming, response, token, handlers, maxBodyBytes })
     },
   )
+  server.maxConnections = maxConnections
   await new Promise<void>((resolve, reject) => {
     server.once('error', (cause: NodeJS.ErrnoException) =>
       reject(

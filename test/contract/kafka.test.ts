@@ -62,15 +62,17 @@ test('a collector that another has taken over from tells no agent what was true 
   const agent = new TestAgent()
   await using former = await openAlone(at)
   await former.append(entryOf(agent.readings(5)))
-  await using present = await openAlone(at)
+  await using present = await openKafkaLog(at.brokers, { name: at.name })
   await present.append(entryOf(agent.readings(5)))
 
   // By what the former knows there is a hole before this one.
   const next = entryOf(agent.readings(5))
   await assert.rejects(former.append(next), { code: 'LOG_DISK' })
-  // It looks again, and has the bucket: it believes that it is to have it.
+  // It looks who has the bucket, and passes it on.
   const answer = await former.append(next)
   assert.deepEqual([answer.code, answer.held], ['accepted', 15])
+  // It has not taken it back.
+  assert.equal((await present.append(entryOf(agent.readings(5)))).code, 'accepted')
 })
 
 test('what was given up is not read, however often it was tried', async (t) => {

@@ -29,6 +29,8 @@ export interface BucketOptions {
   topics: Topics
   /** One record for each reading, too. */
   hasReadings: boolean
+  /** Whether the group of collectors still says so; asked when a commit has failed. */
+  isOurs(): Promise<boolean>
 }
 
 export interface Topics {
@@ -61,6 +63,7 @@ export class Bucket {
   readonly #options: BucketOptions
   readonly #queue: Waiting[] = []
   #isAssigned = false
+  #assignments = 0
   #writer: Writer | undefined
   #memory = new HeldMemory()
   /** Offset in the topic of what is held up to which the memory has read. */
@@ -83,6 +86,7 @@ export class Bucket {
   }
 
   assign(): void {
+    this.#assignments += 1
     this.#isAssigned = true
     this.#pump()
   }
@@ -137,6 +141,7 @@ export class Bucket {
         // The agents send again; what became of these is known by then.
         for (const { reject } of group.length > 0 ? group : this.#queue.splice(0)) reject(error)
         if (this.#isAssigned) await this.#pause(pauseMs)
+        await this.#lookWhetherOurs()
         pauseMs = Math.min(maxPauseMs, pauseMs * 2)
       }
     }
@@ -145,6 +150,13 @@ export class Bucket {
     this.#memory = new HeldMemory()
     this.#readTo = 0
     for (const { reject } of this.#queue.splice(0)) reject(elsewhere)
+  }
+
+  /** Otherwise two that both believe that it is theirs would take it from each other for ever. */
+  async #lookWhetherOurs(): Promise<void> {
+    const before = this.#assignments
+    const isOurs = await this.#options.isOurs().catch(() => true)
+    if (!isOurs && this.#assignments === before) this.#isAssigned = false
   }
 
   #letGo(): void {

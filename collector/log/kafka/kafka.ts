@@ -102,7 +102,7 @@ export class KafkaLog implements LogEngine {
     const common = { cluster, clock, logger, topics: this.#topics, hasReadings }
     this.#buckets = Array.from(
       { length: partitions },
-      (_, partition) => new Bucket({ ...common, partition }),
+      (_, partition) => new Bucket({ ...common, partition, isOurs: () => this.#isOurs(partition) }),
     )
   }
 
@@ -255,6 +255,13 @@ export class KafkaLog implements LogEngine {
       this.#owners.delete(partition)
       return new Unreachable(`its owner ${owner.url} does not answer: ${String(error)}`)
     }
+  }
+
+  /** As far as the group says anything of it. */
+  async #isOurs(partition: number): Promise<boolean> {
+    await this.#learnOwners()
+    const owner = this.#owners.get(partition)
+    return !owner || owner.url === this.#peers.about.url
   }
 
   /** Several that want to know share the question. */
