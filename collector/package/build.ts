@@ -2,7 +2,7 @@
 import { join } from 'node:path'
 import { root } from '../../shared/package/paths.ts'
 import { packageProgram } from '../../shared/package/program.ts'
-import { slimSubstitutes } from '../../shared/package/substitutes.ts'
+import { collectorSubstitutes } from '../../shared/package/substitutes.ts'
 
 await packageProgram({
   name: 'headgate-collector',
@@ -23,7 +23,7 @@ For 64-bit x86 and ARM.`,
     'SINKS.md',
     'WIRE.md',
   ],
-  substitutes: slimSubstitutes,
+  substitutes: collectorSubstitutes,
   execArgv: ['--disable-sigusr1', '--use-system-ca'],
   addons: () => ({}),
 })

@@ -10,3 +10,16 @@ export const slimSubstitutes: readonly Substitute[] = [
   { module: 'thread-stream/index.js', by: join(slim, 'absent.cjs') },
   { module: '@opentelemetry/api/dist/index.cjs', by: join(slim, 'absent.cjs') },
 ]
+
+const kafka = '@platformatic/kafka/dist'
+const wasm = '@platformatic/wasm-utils/dist'
+
+/** … and the collector: the Kafka client brings a registry's schemas, and reads its WebAssembly from a file. */
+export const collectorSubstitutes: readonly Substitute[] = [
+  ...slimSubstitutes,
+  {
+    module: `${kafka}/registries/confluent-schema-registry.js`,
+    by: join(slim, 'absent.cjs'),
+  },
+  { module: `${wasm}/index.js`, by: join(root, 'node_modules', wasm, 'bundled.js') },
+]
