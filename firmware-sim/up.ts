@@ -27,6 +27,7 @@ interface Options {
   data?: string
   engine: string
   nats?: string[]
+  kafka?: string[]
   config?: string
   json?: boolean
 }
@@ -72,7 +73,7 @@ export function registerUp(command: Command): void {
     .option('--data <dir>', 'keep the data here; default: a fresh temporary folder')
     .addOption(
       new Option('--engine <name>', 'where the collector keeps the log')
-        .choices(['embedded', 'nats'])
+        .choices(['embedded', 'nats', 'kafka'])
         .default('embedded'),
     )
     .option(
@@ -80,6 +81,7 @@ export function registerUp(command: Command): void {
       'NATS servers for --engine nats; default: starts the nats-server on PATH',
       repeated,
     )
+    .option('--kafka <host:port...>', 'running Kafka brokers, for --engine kafka', repeated)
     .option('--config <agent.yaml>', "take the agent's filter and decode sections from here")
     .option('--json', 'print the result as one JSON document')
     .addHelpText(
@@ -205,10 +207,18 @@ class Plant {
 
   /** The collector's section `log`, once the engine can be reached. */
   async #engine(signal: AbortSignal): Promise<object> {
-    const { engine, nats } = this.#options
-    if (engine !== 'nats') {
-      if (nats) throw new UserError('--nats goes with --engine nats', { exitCode: 2 })
-      return { engine }
+    const { engine, nats, kafka } = this.#options
+    for (const [name, servers] of Object.entries({ nats, kafka }))
+      if (servers && engine !== name)
+        throw new UserError(`--${name} goes with --engine ${name}`, { exitCode: 2 })
+    if (engine === 'embedded') return { engine }
+    // A log of this folder's own, in a cluster that may have others.
+    const name = basename(this.#data)
+      .replace(/[^A-Za-z0-9_-]/g, '_')
+      .slice(-64)
+    if (engine === 'kafka') {
+      if (!kafka) throw new UserError('name running brokers: --kafka host:port', { exitCode: 2 })
+      return { engine, kafka: { brokers: kafka, name, replicas: Math.min(3, kafka.length) } }
     }
     let servers = nats
     if (!servers) {
@@ -218,10 +228,6 @@ class Plant {
       await Promise.race([listens(port, signal), server.failed()])
       servers = [url]
     }
-    // A log of this folder's own, in a cluster that may have others.
-    const name = basename(this.#data)
-      .replace(/[^A-Za-z0-9_-]/g, '_')
-      .slice(-64)
     return { engine, nats: { servers, name, replicas: Math.min(3, servers.length) } }
   }
 

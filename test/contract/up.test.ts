@@ -4,6 +4,7 @@ import { delimiter, join } from 'node:path'
 import { test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import type { UpReport } from '../../firmware-sim/up.ts'
+import { KafkaNode } from '../support/kafka/server.ts'
 import { natsServer } from '../support/nats/program.ts'
 import { NatsNode } from '../support/nats/server.ts'
 import { Headgate } from '../support/process.ts'
@@ -39,4 +40,20 @@ test('the main job ends in a cluster of three, through an outage and the loss of
   const { code } = await job.ended()
   assert.equal(code, 0, job.stderr)
   assertDone(job.stdout)
+})
+
+test('the main job ends in Kafka as in the embedded log, through an outage', async (t) => {
+  const nodes = await KafkaNode.start(t)
+  if (!nodes) return
+  const brokers = ['--kafka', nodes[0]!.address]
+  const ended = await Headgate.run(t, [
+    ...mainJob,
+    '--engine',
+    'kafka',
+    ...brokers,
+    '--outage',
+    '3',
+  ])
+  assert.equal(ended.code, 0, ended.stderr)
+  assertDone(ended.stdout)
 })
