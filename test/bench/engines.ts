@@ -2,6 +2,7 @@
 // processes included: `node test/bench/engines.ts`. All of them share this machine and its disk.
 import { join } from 'node:path'
 import type { Test } from '../support/clean-up.ts'
+import { KafkaNode } from '../support/kafka/server.ts'
 import { NatsNode } from '../support/nats/server.ts'
 import { Cloud } from '../support/plant.ts'
 import { temporaryDirectory } from '../support/temporary.ts'
@@ -28,14 +29,25 @@ interface Ingested {
 
 const large: Load = { agents: 50, size: 10_000, batches: 20 }
 const small: Load = { agents: 200, size: 100, batches: 40 }
-const engines = { embedded: 0, nats1: 1, nats: 3 }
+type Engine = 'embedded' | 'nats' | 'kafka'
+
+/** The engine's servers; none where it runs in the collector. */
+const sizes: Record<string, { engine: Engine; nodes: number; more?: object }> = {
+  embedded: { engine: 'embedded', nodes: 0 },
+  nats1: { engine: 'nats', nodes: 1 },
+  nats: { engine: 'nats', nodes: 3 },
+  kafkaBatches: { engine: 'kafka', nodes: 1, more: { records: 'batches' } },
+  kafka: { engine: 'kafka', nodes: 1 },
+}
+/** A broker as one would run it, if with less memory. */
+const jvm = ['-Xms512m', '-Xmx512m', '-XX:+UseG1GC']
 
 await bench(async ({ rounds, say }) => {
-  const sides = Object.entries(engines).flatMap(([name, nodes]) =>
+  const sides = Object.entries(sizes).flatMap(([name, size]) =>
     Object.entries({ large, small }).map(([kind, load]): [string, () => Promise<Ingested>] => [
       `${name} ${kind}`,
       async () => {
-        const ingested = await ingest(nodes, load)
+        const ingested = await ingest(size, load)
         const { perSecond, batchesPerSecond, allCpuPerMillion } = ingested
         const rate = (perSecond / 1e6).toFixed(3)
         const cpu = allCpuPerMillion.toFixed(2)
@@ -46,7 +58,7 @@ await bench(async ({ rounds, say }) => {
     ]),
   )
   const results: Record<string, Ingested[]> = await interleave(rounds, Object.fromEntries(sides))
-  return Object.keys(engines).flatMap((name) => {
+  return Object.keys(sizes).flatMap((name) => {
     const [some, many] = [results[`${name} large`]!, results[`${name} small`]!]
     const of = (key: keyof Ingested, runs: readonly Ingested[]) => runs.map((run) => run[key])
     return [
@@ -58,26 +70,24 @@ await bench(async ({ rounds, say }) => {
   })
 })
 
-function ingest(nodes: number, load: Load): Promise<Ingested> {
+function ingest(size: (typeof sizes)[string], load: Load): Promise<Ingested> {
   return scoped(async (t) => {
-    const servers = nodes > 0 ? await clusterOf(t, nodes) : []
-    const nats = { servers: servers.map(({ url }) => url), replicas: nodes }
-    const log = nodes > 0 ? { engine: 'nats', nats } : { engine: 'embedded' }
+    const { servers, log } = await engineOf(t, size)
     const directory = join(await temporaryDirectory(t), 'collector')
     const cloud = await Cloud.make(t, { directory, more: { log } })
     const { pid } = await cloud.start()
     const cpu = () => servers.reduce((sum, server) => sum + cpuSeconds(server.pid), 0)
-    const { agents, size, batches } = load
-    const poster = Program.script(t, 'ingest/poster.ts', [cloud.port, agents, size, batches])
+    const { agents, size: readings, batches } = load
+    const poster = Program.script(t, 'ingest/poster.ts', [cloud.port, agents, readings, batches])
     await poster.line() // It is ready.
     const [before, beforeThere] = [cpuSeconds(pid), cpu()]
     poster.tell('go')
     const { seconds } = await poster.json<{ seconds: number }>()
     const spent = cpuSeconds(pid) - before
     const sent = (agents * batches) / 2
-    const millions = (sent * size) / 1e6
+    const millions = (sent * readings) / 1e6
     return {
-      perSecond: (sent * size) / seconds,
+      perSecond: (sent * readings) / seconds,
       batchesPerSecond: sent / seconds,
       cpuPerMillion: spent / millions,
       allCpuPerMillion: (spent + cpu() - beforeThere) / millions,
@@ -85,10 +95,22 @@ function ingest(nodes: number, load: Load): Promise<Ingested> {
   })
 }
 
-async function clusterOf(t: Test, nodes: number): Promise<NatsNode[]> {
+/** Its servers, running, and the collector's section `log`. */
+async function engineOf(
+  t: Test,
+  { engine, nodes, more }: (typeof sizes)[string],
+): Promise<{ servers: readonly { pid: number }[]; log: object }> {
   const skip = (why?: string) => {
     throw new Error(why)
   }
-  const servers = await NatsNode.start(Object.assign(t, { skip }), { nodes })
-  return servers!
+  const owner = Object.assign(t, { skip })
+  if (engine === 'embedded') return { servers: [], log: { engine } }
+  if (engine === 'nats') {
+    const servers = (await NatsNode.start(owner, { nodes }))!
+    const nats = { servers: servers.map(({ url }) => url), replicas: nodes }
+    return { servers, log: { engine, nats } }
+  }
+  const servers = (await KafkaNode.start(owner, { nodes, jvm }))!
+  const kafka = { brokers: servers.map(({ address }) => address), replicas: nodes, ...more }
+  return { servers, log: { engine, kafka } }
 }
