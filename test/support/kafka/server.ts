@@ -67,7 +67,7 @@ export class KafkaNode {
           'group.initial.rebalance.delay.ms': 0,
           'auto.create.topics.enable': false,
           // A killed broker is given up, and another leads, within so long.
-          'broker.session.timeout.ms': 3000,
+          'broker.session.timeout.ms': 6000,
           'broker.heartbeat.interval.ms': 500,
           'controlled.shutdown.enable': false,
         }
@@ -117,7 +117,7 @@ export class KafkaNode {
           return brokers?.has(this.#id)
         },
         `the Kafka broker at ${this.address} serves`,
-        60_000,
+        120_000,
       )
     } finally {
       await admin.close()
