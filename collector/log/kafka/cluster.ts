@@ -61,6 +61,8 @@ export interface NewRecord extends Place {
   key: string
   value: Uint8Array
   headers?: Readonly<Record<string, string>>
+  /** Further ones, the same object for many records. */
+  common?: Readonly<Record<string, string>>
   /** At least 0. */
   timeMs: number
 }

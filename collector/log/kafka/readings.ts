@@ -35,8 +35,8 @@ export function* readingRecords(
       ...place,
       key: series.device,
       value: Buffer.from(jsonOf(reading, time)),
+      common,
       headers: {
-        ...common,
         ce_id: `${incarnation}/${lane}/${sequence}`,
         ce_time: time,
         sequence: String(sequence),
