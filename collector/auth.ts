@@ -6,6 +6,7 @@ import { TLSSocket } from 'node:tls'
 import { UserError } from '../shared/failure.ts'
 import type { Logger } from '../shared/log.ts'
 import type { Clock, HttpAnswer } from '../shared/ports.ts'
+import { type Stream, streams } from '../shared/reading.ts'
 import { type Admission, Refused, type Registry } from './fleet/registry.ts'
 import { commonNameOf, readCommonName, type Who } from './fleet/who.ts'
 import { json } from './ingest/ingest.ts'
@@ -16,6 +17,8 @@ export type Action = 'send' | 'read' | 'manage'
 /** Somebody who is let in; `who` undefined where the collector is open to everybody. */
 export interface Caller {
   who: Who | undefined
+  /** Streams that it may read; undefined for all. */
+  streams?: ReadonlySet<Stream> | undefined
 }
 
 /** Says who is behind a request. */
@@ -31,11 +34,16 @@ const may: Record<Who['role'], readonly Action[]> = {
   collector: [],
 }
 
-/** @returns undefined when it is allowed */
-export function forbid({ who }: Caller, action: Action): HttpAnswer | undefined {
-  if (!who || may[who.role].includes(action)) return undefined
+/**
+ * @param scope what of it alone is allowed, where it is asked for more than that
+ * @returns undefined when it is allowed
+ */
+export function forbid({ who }: Caller, action: Action, scope?: string): HttpAnswer | undefined {
+  if (!who || (may[who.role].includes(action) && scope === undefined)) return undefined
   const name = commonNameOf(who)
-  return json(403, { code: 'role', message: `${name} may not ${action} here` })
+  return scope === undefined
+    ? json(403, { code: 'role', message: `${name} may not ${action} here` })
+    : json(403, { code: 'scope', message: `${name} may ${action} ${scope}` })
 }
 
 /** Whoever comes, where nobody is asked. */
@@ -111,13 +119,14 @@ const rereadEveryMs = 5_000
 
 /**
  * Bearer tokens, `<common name>.<secret>`, for a collector behind a proxy that ends TLS. The file has the
- * hash of each: a line `<common name> <SHA-256 of the token, hexadecimal>`.
+ * hash of each: a line `<common name> <SHA-256 of the token, hexadecimal>`, for a reader maybe with the
+ * streams behind it that it may read, `readings,alerts`.
  */
 export class TokenAuth implements Auth {
   readonly #file: string
   readonly #clock: Clock
   readonly #logger: Logger
-  #hashes: ReadonlyMap<string, Buffer>
+  #tokens: ReadonlyMap<string, Known>
   #changedMs: number
   #cancel: () => void = () => {}
 
@@ -135,13 +144,13 @@ export class TokenAuth implements Auth {
     file: string,
     clock: Clock,
     logger: Logger,
-    hashes: ReadonlyMap<string, Buffer>,
+    tokens: ReadonlyMap<string, Known>,
     changedMs: number,
   ) {
     this.#file = file
     this.#clock = clock
     this.#logger = logger
-    this.#hashes = hashes
+    this.#tokens = tokens
     this.#changedMs = changedMs
   }
 
@@ -152,8 +161,8 @@ export class TokenAuth implements Auth {
     const who = readCommonName(name)
     const given = hashToken(token)
     // A hash that fits nothing, so that an unknown name takes as long as a wrong secret.
-    const expected = this.#hashes.get(name) ?? Buffer.alloc(given.length)
-    if (timingSafeEqual(given, expected) && who) return { who }
+    const { hash = Buffer.alloc(given.length), streams } = this.#tokens.get(name) ?? {}
+    if (timingSafeEqual(given, hash) && who) return { who, streams }
     return json(
       401,
       { code: 'token', message: 'send a token that is known here' },
@@ -171,7 +180,7 @@ export class TokenAuth implements Auth {
     try {
       const { mtimeMs } = await stat(this.#file)
       if (mtimeMs === this.#changedMs) return
-      this.#hashes = await readTokens(this.#file)
+      this.#tokens = await readTokens(this.#file)
       this.#changedMs = mtimeMs
     } catch (err) {
       this.#logger.error({ err }, 'the tokens cannot be read: the last ones go on to count')
@@ -187,16 +196,31 @@ export function hashToken(token: string): Buffer {
   return createHash('sha256').update(token).digest()
 }
 
-async function readTokens(file: string): Promise<Map<string, Buffer>> {
-  const hashes = new Map<string, Buffer>()
+interface Known {
+  hash: Buffer
+  streams: ReadonlySet<Stream> | undefined
+}
+
+/** @returns undefined when it names another stream than there are, or none */
+export function readScope(text: string): Set<Stream> | undefined {
+  const names = text.split(',')
+  const found = streams.filter((stream) => names.includes(stream))
+  return found.length > 0 && found.length === new Set(names).size ? new Set(found) : undefined
+}
+
+async function readTokens(file: string): Promise<Map<string, Known>> {
+  const tokens = new Map<string, Known>()
   for (const [index, line] of (await readFile(file, 'utf8')).split(/\r?\n/).entries()) {
     if (/^\s*(#|$)/.test(line)) continue
-    const [name = '', hash = '', ...rest] = line.trim().split(/\s+/)
-    if (!readCommonName(name) || !/^[0-9a-f]{64}$/.test(hash) || rest.length > 0)
+    const [name = '', hash = '', scope, ...rest] = line.trim().split(/\s+/)
+    const who = readCommonName(name)
+    const scoped = scope === undefined ? undefined : readScope(scope)
+    const isScopeGood = scope === undefined || (scoped && who?.role === 'reader')
+    if (!who || !/^[0-9a-f]{64}$/.test(hash) || !isScopeGood || rest.length > 0)
       throw new UserError(
-        `auth.tokens: ${file}: line ${index + 1}: expected a name and the SHA-256 of its token`,
+        `auth.tokens: ${file}: line ${index + 1}: expected a name and the SHA-256 of its token, for a reader maybe streams`,
       )
-    hashes.set(name, Buffer.from(hash, 'hex'))
+    tokens.set(name, { hash: Buffer.from(hash, 'hex'), streams: scoped })
   }
-  return hashes
+  return tokens
 }

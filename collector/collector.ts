@@ -6,9 +6,11 @@ import { makeFolder } from '../shared/folder.ts'
 import type { Logger } from '../shared/log.ts'
 import { systemClock, systemRandom } from '../shared/system.ts'
 import { type Access, openAccess } from './access.ts'
-import { type Action, anybody, forbid } from './auth.ts'
+import { anybody } from './auth.ts'
 import { CompletenessService } from './completeness.ts'
 import type { CollectorConfig } from './config.ts'
+import { GroupsApi } from './groups/api.ts'
+import { Groups } from './groups/groups.ts'
 import { type Handler, HttpServer, plainHeaders, readBody, send } from './http.ts'
 import { Ingest, json } from './ingest/ingest.ts'
 import { lockFolder } from './lock.ts'
@@ -16,8 +18,9 @@ import { nodeDisk } from './log/embedded/disk.ts'
 import type { LogEngine } from './log/engine.ts'
 import { Metrics } from './metrics.ts'
 import { type OpenLog, openLog } from './open-log.ts'
+import { refuse } from './permits.ts'
 import { sinkConfigs } from './sinks/config.ts'
-import { isSinksPath, Sinks } from './sinks/sinks.ts'
+import { Sinks } from './sinks/sinks.ts'
 import { openStreams, type StreamService } from './streams.ts'
 
 /** Says in the data folder where the running collector is reached. */
@@ -66,6 +69,7 @@ export class Collector implements AsyncDisposable {
     const ingest = new Ingest({ log, clock: systemClock, logger, ...limits })
     const streams = openStreams(log, logger, verify)
     const whole = new CompletenessService(log)
+    const groups = new GroupsApi(await openGroups(config, log, logger))
     const gate = new Gate(config.ingest)
     const sinks = await openSinks(config, log, logger)
     const metrics = new Metrics({ log, ingest, gate, streams, sinks })
@@ -76,9 +80,10 @@ export class Collector implements AsyncDisposable {
       const caller = isProbe ? anybody : access.auth.identify(request)
       if ('status' in caller) return send(response, caller)
       const isBatch = url.pathname === '/v1/batches'
-      const refusal = isProbe ? undefined : forbid(caller, actionOf(url))
+      const refusal = isProbe ? undefined : refuse(caller, request, url)
       if (refusal) return send(response, refusal)
       if (isBatch) return takeBatch(request, response, ingest, gate, caller.who?.name)
+      if (await groups.answer(request, response, url, caller)) return
       if (await sinks.answer(request, response, url)) return
       if (request.method !== 'GET' && request.method !== 'HEAD')
         return send(
@@ -92,7 +97,7 @@ export class Collector implements AsyncDisposable {
           : sendText(response, 503, 'the log cannot write: see the log lines\n')
       if (url.pathname === '/metrics')
         return sendText(response, 200, await metrics.text(), metrics.contentType)
-      if (await streams.answer(request, response, url)) return
+      if (await streams.answer(request, response, url, caller)) return
       if (await whole.answer(request, response, url)) return
       send(response, json(404, { code: 'path', message: `nothing at ${url.pathname}` }))
     }
@@ -158,12 +163,6 @@ export class Collector implements AsyncDisposable {
   }
 }
 
-/** What somebody must be allowed to do who asks for it. */
-function actionOf(url: URL): Action {
-  if (url.pathname === '/v1/batches') return 'send'
-  return isSinksPath(url) ? 'manage' : 'read'
-}
-
 function openSinks(config: CollectorConfig, log: LogEngine, logger: Logger): Promise<Sinks> {
   const { data, sinks } = config
   const { engine } = config.log
@@ -177,6 +176,17 @@ function openSinks(config: CollectorConfig, log: LogEngine, logger: Logger): Pro
     random: systemRandom,
     logger,
   })
+}
+
+/** Only where this folder has the log: otherwise several collectors serve one, and none can lease for all. */
+async function openGroups(
+  { data, log: { engine } }: CollectorConfig,
+  log: LogEngine,
+  logger: Logger,
+): Promise<Groups | undefined> {
+  if (engine !== 'embedded') return undefined
+  const world = { clock: systemClock, random: systemRandom, logger }
+  return Groups.open({ ...world, log, disk: nodeDisk(data) })
 }
 
 async function makeDataFolder(folder: string): Promise<void> {

@@ -1,6 +1,7 @@
 import type { Command } from 'commander'
 import { stopSignal } from '../shared/command.ts'
 import { UserError } from '../shared/failure.ts'
+import { streams } from '../shared/reading.ts'
 import { reportToSystemd } from '../shared/systemd.ts'
 import { registerLog } from './log-command.ts'
 import { registerSink } from './sink-command.ts'
@@ -30,26 +31,44 @@ export function register(command: Command, name: string): void {
     .action(check)
   command
     .command('token')
-    .argument('<name>', "an agent's name, or reader:<name>")
+    .argument(
+      '<name>',
+      "an agent's name, reader:<name>, or manager:<name>, who may do all but send",
+    )
     .description(
       'make a token for auth.mode token: itself on stderr, the line for the file on stdout',
     )
-    .addHelpText('after', '\nExample:\n  headgate collector token gw-001 >> tokens')
+    .option('--read <streams>', 'of a reader: these streams only, such as readings,alerts')
+    .addHelpText(
+      'after',
+      '\nExamples:\n  headgate collector token gw-001 >> tokens\n' +
+        '  headgate collector token reader:grafana --read readings,alerts >> tokens',
+    )
     .action(makeToken)
 }
 
 /** The file gets only the hash, so that nobody who reads it can send. */
-async function makeToken(name: string): Promise<void> {
-  const [{ hashToken }, { readCommonName }, { randomBytes }] = await Promise.all([
+async function makeToken(name: string, { read }: { read?: string }): Promise<void> {
+  const [{ hashToken, readScope }, { readCommonName }, { randomBytes }] = await Promise.all([
     import('./auth.ts'),
     import('./fleet/who.ts'),
     import('node:crypto'),
   ])
-  if (!readCommonName(name))
-    throw new UserError(`"${name}" is neither an agent's name nor reader:<name>`, { exitCode: 2 })
+  const who = readCommonName(name)
+  if (!who || who.role === 'collector')
+    throw new UserError(
+      `"${name}" is neither an agent's name nor reader:<name> nor manager:<name>`,
+      { exitCode: 2 },
+    )
+  if (read !== undefined && (who.role !== 'reader' || !readScope(read)))
+    throw new UserError(
+      `--read takes streams for a reader:<name>, some of ${streams.join(',')}, not "${read}" for ${name}`,
+      { exitCode: 2 },
+    )
   const token = `${name}.${randomBytes(16).toString('base64url')}`
   process.stderr.write(`${token}\n`)
-  process.stdout.write(`${name} ${hashToken(token).toString('hex')}\n`)
+  const scope = read === undefined ? '' : ` ${read}`
+  process.stdout.write(`${name} ${hashToken(token).toString('hex')}${scope}\n`)
 }
 
 async function check({ config: file, json }: { config: string; json?: boolean }): Promise<void> {

@@ -1,7 +1,9 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Logger } from '../shared/log.ts'
+import type { Stream } from '../shared/reading.ts'
 import { systemClock } from '../shared/system.ts'
 import { formatTime } from '../shared/time-text.ts'
+import { anybody, type Caller } from './auth.ts'
 import { nextOffsets, type Piece, type Query, readRecords, startsNowhere } from './fanout/fanout.ts'
 import { type Format, formatRecords, headerLine } from './fanout/format.ts'
 import { drained, send } from './http.ts'
@@ -29,7 +31,12 @@ export interface StreamService {
   /** Readers that are being served. */
   readonly readers: number
   /** Answers what is asked below `/v1/streams`; false when it is nothing of ours. */
-  answer(request: IncomingMessage, response: ServerResponse, url: URL): Promise<boolean>
+  answer(
+    request: IncomingMessage,
+    response: ServerResponse,
+    url: URL,
+    caller?: Caller,
+  ): Promise<boolean>
   /** Ends every tail. */
   stop(): void
 }
@@ -67,9 +74,16 @@ export function openStreams(
     get readers() {
       return readers
     },
-    async answer(request: IncomingMessage, response: ServerResponse, url: URL): Promise<boolean> {
+    async answer(
+      request: IncomingMessage,
+      response: ServerResponse,
+      url: URL,
+      { streams }: Caller = anybody,
+    ): Promise<boolean> {
       if (url.pathname === '/v1/streams') {
-        send(response, json(200, describe(await log.statistics())))
+        const all = Object.entries(describe(await log.statistics()))
+        const shown = all.filter(([stream]) => streams?.has(stream as Stream) ?? true)
+        send(response, json(200, Object.fromEntries(shown)))
         return true
       }
       if (url.pathname === '/v1/verify') {

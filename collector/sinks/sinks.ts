@@ -69,7 +69,7 @@ export class Sinks implements AsyncDisposable {
 
   /** Answers what is asked below `/v1/sinks`; false when it is nothing of ours. */
   async answer(request: IncomingMessage, response: ServerResponse, url: URL): Promise<boolean> {
-    if (!isSinksPath(url)) return false
+    if (!isSinksPath(url.pathname)) return false
     const answer = await this.#answer(request, response, url)
     if (answer) send(response, answer)
     return true
@@ -114,8 +114,8 @@ export class Sinks implements AsyncDisposable {
   }
 }
 
-export function isSinksPath({ pathname }: URL): boolean {
-  return pathname === '/v1/sinks' || pathname.startsWith('/v1/sinks/')
+export function isSinksPath(path: string): boolean {
+  return path === '/v1/sinks' || path.startsWith('/v1/sinks/')
 }
 
 /** @returns an answer instead, where the body is none */
