@@ -18,6 +18,7 @@ import { nodeDisk } from './log/embedded/disk.ts'
 import type { LogEngine } from './log/engine.ts'
 import { Metrics } from './metrics.ts'
 import { type OpenLog, openLog } from './open-log.ts'
+import { openapi } from './openapi.ts'
 import { refuse } from './permits.ts'
 import { sinkConfigs } from './sinks/config.ts'
 import { Sinks } from './sinks/sinks.ts'
@@ -98,6 +99,7 @@ export class Collector implements AsyncDisposable {
       if (url.pathname === '/metrics')
         return sendText(response, 200, await metrics.text(), metrics.contentType)
       if (await streams.answer(request, response, url, caller)) return
+      if (url.pathname === '/v1/openapi.json') return send(response, json(200, openapi))
       if (await whole.answer(request, response, url)) return
       send(response, json(404, { code: 'path', message: `nothing at ${url.pathname}` }))
     }

@@ -1,17 +1,19 @@
 import { existsSync, statSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
-import type { IncomingMessage } from 'node:http'
-import type { RequestOptions } from 'node:https'
+import { hostname } from 'node:os'
 import { join } from 'node:path'
-import { json, text } from 'node:stream/consumers'
 import { type Command, Option } from 'commander'
+import type { HttpLinkOptions } from '../shared/client/http.ts'
+import { ClientFailure, GroupConsumer, LogClient } from '../shared/client.ts'
 import { stopSignal } from '../shared/command.ts'
+import { parseDuration } from '../shared/config.ts'
 import { UserError } from '../shared/failure.ts'
+import type { Stream } from '../shared/reading.ts'
 import { systemClock } from '../shared/system.ts'
 import { type CompletenessAnswer, describeCompleteness } from './completeness.ts'
 import { completeness } from './fanout/completeness.ts'
-import { nextOffsets, readRecords, startsNowhere } from './fanout/fanout.ts'
-import { type Format, formatRecords, formats, headerLine } from './fanout/format.ts'
+import { type LogReader, nextOffsets, type Query, startsNowhere } from './fanout/fanout.ts'
+import { type ShapeName, shapeOf, shapes } from './fanout/shape.ts'
 import type { VerifyReport } from './log/audit.ts'
 import { nodeDisk } from './log/embedded/disk.ts'
 import { FolderView } from './log/embedded/folder-view.ts'
@@ -25,6 +27,7 @@ import {
   QueryProblem,
   type QueryText,
 } from './query.ts'
+import { RemoteLog, toItem } from './remote-log.ts'
 import { describe } from './streams.ts'
 
 interface SourceOptions {
@@ -34,7 +37,8 @@ interface SourceOptions {
   tokenFile?: string
   json?: boolean
 }
-type ReadOptions = SourceOptions & QueryText & { format: Format }
+type ReadOptions = SourceOptions &
+  QueryText & { format: ShapeName; group?: string; consumer?: string; lease?: string }
 
 /** Adds `headgate log …`. */
 export function registerLog(command: Command): void {
@@ -47,10 +51,15 @@ export function registerLog(command: Command): void {
     '\nExamples:\n  headgate log cat --data ./var/collector --from 1000 --to 2000\n' +
       '  headgate log cat --collector http://127.0.0.1:7070 --from 2026-01-31T08:00:00Z --device pump-1',
   )
-  withSource(command.command('tail'), 'print records as they come').addHelpText(
-    'after',
-    '\nExample:\n  headgate log tail --data ./var/collector --format ndjson',
-  )
+  withSource(command.command('tail'), 'print records as they come')
+    .addHelpText(
+      'after',
+      '\nExamples:\n  headgate log tail --data ./var/collector --format ndjson\n' +
+        '  headgate log tail --collector http://127.0.0.1:7070 --group etl --consumer etl-1 --format ndjson',
+    )
+    .option('--group <name>', 'as one of this group, which has each record once it is printed')
+    .option('--consumer <name>', 'its name in the group, the same over its restarts')
+    .option('--lease <time>', 'how long what it holds waits for it when it is not heard', '30s')
   for (const name of ['cat', 'tail'] as const)
     command.commands
       .find((found) => found.name() === name)!
@@ -60,7 +69,7 @@ export function registerLog(command: Command): void {
       .option('--partition <n>', 'only of this partition')
       .option('--device <name>', 'only of this device')
       .option('--metric <name>', 'only of this metric')
-      .addOption(new Option('--format <format>', 'how to print').choices(formats).default('csv'))
+      .addOption(new Option('--format <format>', 'how to print').choices(shapes).default('csv'))
       .option('--json', 'the same as --format ndjson')
       .action(act((options: ReadOptions) => (name === 'cat' ? cat(options) : tail(options))))
   withSource(command.command('complete'), "say whether a device's readings of some time are whole")
@@ -123,7 +132,7 @@ async function list(options: SourceOptions): Promise<void> {
   const streams =
     source.kind === 'folder'
       ? (describe(await (await openView(source.folder)).statistics()) as Streams)
-      : ((await json(await get(source, '/v1/streams'))) as Streams)
+      : ((await fetchJson(options, '/v1/streams')) as Streams)
   if (options.json) return print(`${JSON.stringify(streams, null, 2)}\n`)
   const rows = Object.entries(streams).map(([name, { readings, batches, bytes, ...rest }]) => [
     name,
@@ -139,37 +148,123 @@ async function list(options: SourceOptions): Promise<void> {
 }
 
 async function cat(options: ReadOptions): Promise<void> {
-  const source = sourceOf(options)
-  const format = options.json ? 'ndjson' : options.format
   const query = parseQuery(options)
-  if (source.kind === 'url') return copy(await get(source, pathOf(options, 'records', format)))
-  await printRecords(source.folder, query, format)
+  await reading(options.collector, async () =>
+    printRecords(await open(options, query.stream), query, shapeIn(options)),
+  )
 }
 
 async function tail(options: ReadOptions): Promise<void> {
-  const source = sourceOf(options)
-  const format = options.json ? 'ndjson' : options.format
-  const query = parseQuery(options)
-  const signal = stopSignal()
-  if (source.kind === 'url')
-    return copy(await get(source, pathOf(options, 'tail', format), signal), signal)
-  await printRecords(source.folder, { ...query, follow: true, signal }, format)
+  const query: Query = { ...parseQuery(options), follow: true, signal: stopSignal() }
+  const shape = shapeIn(options)
+  if (shape === 'parquet') throw new QueryProblem('a Parquet file has an end: take cat')
+  await reading(options.collector, async () => {
+    if (options.group !== undefined) return followGroup(options, query, shape)
+    const log = await open(options, query.stream)
+    // A collector begins there by itself.
+    if (log instanceof FolderView && startsNowhere(query))
+      query.fromOffsets = await nextOffsets(log, query.stream)
+    await printRecords(log, query, shape)
+  })
 }
 
-async function printRecords(
-  folder: string,
-  query: ReturnType<typeof parseQuery>,
-  format: Format,
-): Promise<void> {
-  const view = await openView(folder)
-  checkPartitions(query, view.partitions)
-  if (query.follow && startsNowhere(query))
-    query.fromOffsets = await nextOffsets(view, query.stream)
-  await print(headerLine(query.stream, format))
-  for await (const piece of readRecords(view, query)) {
-    if (piece.type === 'records') await print(formatRecords(piece.records, format))
-    else warnOfDamage(piece.first, piece.last)
+/** Prints what a group has not had yet, and commits what is printed. */
+async function followGroup(options: ReadOptions, query: Query, name: ShapeName): Promise<void> {
+  const { group = '', consumer = `${hostname()}-${process.pid}`, collector } = options
+  if (collector === undefined)
+    throw new UserError('a group is read from a running collector: give --collector', {
+      exitCode: 2,
+    })
+  const { stream, signal } = query
+  const client = await clientOf(options)
+  if (!startsNowhere(query) || query.toOffset !== undefined || query.partition !== undefined)
+    throw new QueryProblem(
+      'a group knows itself where it is: leave out --from, --to and --partition',
+    )
+  const leaseMs = parseDuration(options.lease ?? '30s')
+  if (leaseMs === undefined) throw new QueryProblem('--lease takes a duration such as 30s')
+  const reader = new GroupConsumer({ client, group, stream, consumer, leaseMs })
+  // For ever, as the group itself is read: a consumer is no person who waits.
+  const remote = await client.persist(() => RemoteLog.open(client, stream), signal)
+  const shape = shapeOf(name, stream)
+  await print(shape.head)
+  for await (const passage of reader.passages(signal!)) {
+    const item = toItem(passage, stream)
+    // One batch as a log of its own; what gateways' clocks were is asked of the whole.
+    const one: LogReader = {
+      partitions: 1,
+      read: (asked) => (asked.stream === stream && asked.follow ? only(item) : remote.read(asked)),
+    }
+    for await (const { chunk, damage } of shape.read(one, query)) {
+      await print(chunk)
+      if (damage) warnOfDamage(damage.first, damage.last)
+    }
+    await reader.commit(passage, signal)
   }
+  await reader.leave().catch(() => {}) // Else its lease ends by itself.
+}
+
+async function* only<T>(item: T): AsyncGenerator<T> {
+  yield item
+}
+
+/** What a log or a collector will not do is one line for the person who asked. */
+async function reading(url: string | undefined, work: () => Promise<void>): Promise<void> {
+  try {
+    await work()
+  } catch (error) {
+    if (!(error instanceof ClientFailure)) throw error
+    throw new UserError(`${url}: ${error.detail}`, { cause: error })
+  }
+}
+
+function shapeIn({ json, format }: ReadOptions): ShapeName {
+  return json ? 'ndjson' : format
+}
+
+/** The log to read, here or at a collector. */
+async function open(options: ReadOptions, stream: Stream): Promise<LogReader> {
+  const source = sourceOf(options)
+  if (source.kind === 'folder') return openView(source.folder)
+  return RemoteLog.open(await clientOf(options), stream)
+}
+
+async function clientOf(options: SourceOptions): Promise<LogClient> {
+  const url = options.collector!.replace(/\/+$/, '')
+  if (!/^https?:\/\//.test(url) || !URL.canParse(url))
+    throw new UserError(
+      `--collector takes an address such as http://127.0.0.1:7070, not "${url}"`,
+      {
+        exitCode: 2,
+      },
+    )
+  const onRetry = (why: string, delayMs: number) => {
+    process.stderr.write(`headgate: ${why}; trying again in ${(delayMs / 1000).toFixed(1)} s\n`)
+  }
+  return new LogClient({ url, onRetry, ...(await credentials(options)) })
+}
+
+/** A JSON document of a collector's. */
+async function fetchJson(options: SourceOptions, path: string): Promise<unknown> {
+  const client = await clientOf(options)
+  try {
+    return await client.json(path)
+  } catch (error) {
+    if (!(error instanceof ClientFailure)) throw error
+    throw new UserError(`${options.collector}: ${error.detail}`, { cause: error })
+  }
+}
+
+/** Prints at the pace of whoever reads it. */
+async function printRecords(log: LogReader, query: Query, name: ShapeName): Promise<void> {
+  checkPartitions(query, log.partitions)
+  const shape = shapeOf(name, query.stream)
+  await print(shape.head)
+  for await (const { chunk, damage } of shape.read(log, query)) {
+    await print(chunk)
+    if (damage) warnOfDamage(damage.first, damage.last)
+  }
+  await print(shape.end())
 }
 
 function warnOfDamage(first: number, last: number): void {
@@ -185,7 +280,7 @@ async function complete(options: SourceOptions & CompletenessText): Promise<void
   const answer =
     source.kind === 'folder'
       ? describeCompleteness(question, await completeness(await openView(source.folder), question))
-      : ((await json(await get(source, completenessPath(options)))) as CompletenessAnswer)
+      : ((await fetchJson(options, completenessPath(options))) as CompletenessAnswer)
   process.exitCode = { complete: 0, incomplete: 1, unknown: 1, not_yet: 3 }[answer.state]
   await print(options.json ? `${JSON.stringify(answer, null, 2)}\n` : tellCompleteness(answer))
 }
@@ -229,7 +324,7 @@ async function verify(options: SourceOptions): Promise<void> {
   if (source.kind === 'folder') {
     await openView(source.folder) // Says when there is no log.
     report = await verifyLog(nodeDisk(source.folder))
-  } else report = (await json(await get(source, '/v1/verify'))) as VerifyReport
+  } else report = (await fetchJson(options, '/v1/verify')) as VerifyReport
   const { problems, segments, frames, bytes, lanes, records } = report
   if (problems.length > 0) process.exitCode = 1
   if (options.json) return print(`${JSON.stringify(report, null, 2)}\n`)
@@ -254,15 +349,13 @@ async function repair(options: SourceOptions): Promise<void> {
   await print(`${[...done, ...left].join('\n')}\n`)
 }
 
-type Source =
-  | { kind: 'folder'; folder: string }
-  | { kind: 'url'; url: string; options: SourceOptions }
+type Source = { kind: 'folder'; folder: string } | { kind: 'url' }
 
 function sourceOf(options: SourceOptions): Source {
   const { data, collector } = options
   if ((data === undefined) === (collector === undefined))
     throw new UserError('name the log with either --data or --collector', { exitCode: 2 })
-  if (collector !== undefined) return { kind: 'url', url: collector.replace(/\/+$/, ''), options }
+  if (collector !== undefined) return { kind: 'url' }
   // The folder of an `up` has the collector's inside.
   const inside = join(data!, 'collector')
   return { kind: 'folder', folder: existsSync(inside) ? inside : data! }
@@ -282,64 +375,21 @@ async function openView(folder: string): Promise<FolderView> {
   throw new UserError(`${folder}: no log here: --data takes a collector's data folder`)
 }
 
-function pathOf(options: QueryText, kind: 'records' | 'tail', format: Format): string {
-  const parameters = new URLSearchParams({ format })
-  for (const name of ['from', 'to', 'partition', 'device', 'metric'] as const)
-    if (options[name] !== undefined) parameters.set(name, options[name])
-  return `/v1/streams/${encodeURIComponent(options.stream)}/${kind}?${parameters}`
-}
-
-/** Without a time limit: a tail may have nothing to say for days. */
-async function get(
-  { url, options }: Extract<Source, { kind: 'url' }>,
-  path: string,
-  signal?: AbortSignal,
-): Promise<IncomingMessage> {
-  if (!/^https?:\/\//.test(url) || !URL.canParse(url))
-    throw new UserError(
-      `--collector takes an address such as http://127.0.0.1:7070, not "${url}"`,
-      {
-        exitCode: 2,
-      },
-    )
-  const { get } = url.startsWith('https:') ? await import('node:https') : await import('node:http')
-  const request = { ...(await credentials(options)), ...(signal && { signal }) }
-  const answer = await new Promise<IncomingMessage>((resolve, reject) => {
-    get(url + path, request, resolve).on('error', reject)
-  }).catch((cause: NodeJS.ErrnoException) => {
-    const why =
-      cause.code === 'ECONNREFUSED' ? 'nobody listens there: is it running?' : cause.message
-    throw new UserError(`${url}: ${why}`, { cause })
-  })
-  if (answer.statusCode === 200) return answer
-  throw new UserError(`${url}: ${answer.statusCode} ${(await text(answer)).trim()}`)
-}
-
 /** What a collector that is not open asks for. */
 export async function credentials({
   fleet,
   tokenFile,
-}: Pick<SourceOptions, 'fleet' | 'tokenFile'>): Promise<RequestOptions> {
+}: Pick<SourceOptions, 'fleet' | 'tokenFile'>): Promise<Pick<HttpLinkOptions, 'token' | 'tls'>> {
   if (tokenFile !== undefined) {
     const token = await readFile(tokenFile, 'utf8').catch((cause) => {
       throw new UserError(`--token-file: ${tokenFile} cannot be read (${cause.code})`, { cause })
     })
-    return { headers: { authorization: `Bearer ${token.trim()}` } }
+    return { token: token.trim() }
   }
   if (fleet === undefined) return {}
   const { readPersonFiles } = await import('./fleet/files.ts')
   const { ca, cert, key } = await readPersonFiles(fleet)
-  return { ca, cert, key, allowPartialTrustChain: true } as RequestOptions
-}
-
-/** Copies an answer to stdout at stdout's pace. */
-async function copy(body: IncomingMessage, signal?: AbortSignal): Promise<void> {
-  try {
-    for await (const chunk of body) await print(chunk)
-  } catch (error) {
-    if (!signal?.aborted)
-      throw new UserError('the collector went away in the middle', { cause: error })
-  }
+  return { tls: { ca, cert, key } }
 }
 
 function print(text: string | Uint8Array): Promise<void> | void {

@@ -32,7 +32,7 @@ function actionOf(method: string | undefined, path: string): Action {
 }
 
 function subjectOf(path: string): Subject {
-  if (['/v1/streams', '/v1/groups', '/v1/openapi.json'].includes(path)) return 'list'
+  if (['/v1/log', '/v1/streams', '/v1/groups', '/v1/openapi.json'].includes(path)) return 'list'
   if (path === '/v1/completeness') return { stream: 'readings' }
   const [, ofStream, ofGroup] =
     /^\/v1\/(?:streams\/([^/]+)\/|groups\/[^/]+\/([^/]+))/.exec(path) ?? []

@@ -1,7 +1,7 @@
 import { streams } from '../shared/reading.ts'
 import type { CompletenessQuestion } from './fanout/completeness.ts'
 import { hasSeries, type Query } from './fanout/fanout.ts'
-import { type Format, formats } from './fanout/format.ts'
+import { type ShapeName, shapes } from './fanout/shape.ts'
 
 /** What a reader asks for, as text: on the command line, or in a request's address. */
 export interface QueryText {
@@ -115,8 +115,8 @@ function parsePosition(
 }
 
 /** @throws QueryProblem */
-export function parseFormat(text: string): Format {
-  const format = formats.find((name) => name === text)
-  if (!format) throw new QueryProblem(`no format "${text}": it is one of ${formats.join(', ')}`)
-  return format
+export function parseShape(text: string): ShapeName {
+  const shape = shapes.find((name) => name === text)
+  if (!shape) throw new QueryProblem(`no format "${text}": it is one of ${shapes.join(', ')}`)
+  return shape
 }

@@ -119,11 +119,13 @@ async function ask(
   const { request } = url.startsWith('https:')
     ? await import('node:https')
     : await import('node:http')
-  const { headers, ...rest } = await credentials(options)
-  const type = body && { 'content-type': 'application/json' }
+  const { token, tls } = await credentials(options)
+  const headers = {
+    ...(token !== undefined && { authorization: `Bearer ${token}` }),
+    ...(body && { 'content-type': 'application/json' }),
+  }
   const answer = await new Promise<IncomingMessage>((resolve, reject) => {
-    const settings = { ...rest, method, headers: { ...(headers as object), ...type } }
-    request(`${url}/v1/sinks${path}`, settings, resolve)
+    request(`${url}/v1/sinks${path}`, { ...tls, method, headers }, resolve)
       .on('error', reject)
       .end(body && JSON.stringify(body))
   }).catch((cause: NodeJS.ErrnoException) => {

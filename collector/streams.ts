@@ -1,31 +1,30 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
+import { encodePassage } from '../shared/batch.ts'
 import type { Logger } from '../shared/log.ts'
 import type { Stream } from '../shared/reading.ts'
 import { systemClock } from '../shared/system.ts'
 import { formatTime } from '../shared/time-text.ts'
 import { anybody, type Caller } from './auth.ts'
 import { nextOffsets, type Piece, type Query, readRecords, startsNowhere } from './fanout/fanout.ts'
-import { type Format, formatRecords, headerLine } from './fanout/format.ts'
+import { formatRecords } from './fanout/format.ts'
+import { placeOf, type Shape, type ShapeName, shapeOf } from './fanout/shape.ts'
 import { drained, send } from './http.ts'
 import { json } from './ingest/ingest.ts'
 import type { LogEngine, Statistics } from './log/engine.ts'
 import {
   checkPartitions,
   formatSeen,
-  parseFormat,
   parseQuery,
   parseSeen,
+  parseShape,
   QueryProblem,
 } from './query.ts'
 
 /** Says now and then that a tail is alive, so that proxies and readers keep it. */
 const keepAliveMs = 15_000
 
-const contentTypes: Record<Format | 'sse', string> = {
-  ndjson: 'application/x-ndjson; charset=utf-8',
-  csv: 'text/csv; charset=utf-8; header=present',
-  sse: 'text/event-stream; charset=utf-8',
-}
+/** Parquet files that are being made at the same time: each gathers thousands of records in memory. */
+const maxParquet = 4
 
 export interface StreamService {
   /** Readers that are being served. */
@@ -53,6 +52,7 @@ export function openStreams(
 ): StreamService {
   const stopping = new AbortController()
   let readers = 0
+  let parquets = 0
   let isVerifying = false
   /** Reads the whole log, so one at a time. */
   const verify = async (request: IncomingMessage, response: ServerResponse) => {
@@ -86,6 +86,10 @@ export function openStreams(
         send(response, json(200, Object.fromEntries(shown)))
         return true
       }
+      if (url.pathname === '/v1/log') {
+        send(response, json(200, { partitions: log.partitions, state: log.state }))
+        return true
+      }
       if (url.pathname === '/v1/verify') {
         await verify(request, response)
         return true
@@ -93,6 +97,13 @@ export function openStreams(
       const match = /^\/v1\/streams\/([^/]+)\/(records|tail)$/.exec(url.pathname)
       if (!match) return false
       const [, stream = '', kind] = match
+      const isParquet = url.searchParams.get('format') === 'parquet' && request.method !== 'HEAD'
+      if (isParquet && parquets >= maxParquet) {
+        const message = 'too many Parquet files are being made already: come back'
+        send(response, json(429, { code: 'busy', message }, { 'retry-after': '1' }))
+        return true
+      }
+      if (isParquet) parquets += 1
       readers += 1
       try {
         const ask = request.method === 'HEAD' ? undefined : kind === 'tail' ? tail : records
@@ -102,6 +113,7 @@ export function openStreams(
         if (!(error instanceof QueryProblem)) throw error
         send(response, json(400, { code: 'query', message: error.message }))
       } finally {
+        if (isParquet) parquets -= 1
         readers -= 1
       }
       return true
@@ -131,60 +143,84 @@ async function head({ log, response, url, stream }: Asked): Promise<void> {
 async function records(asked: Asked): Promise<void> {
   const { log, response, url, stream, signal } = asked
   const query = { ...queryOf(url, stream, log), signal }
-  const format = parseFormat(url.searchParams.get('format') ?? 'ndjson')
-  response.writeHead(200, { 'content-type': contentTypes[format] })
-  response.write(headerLine(query.stream, format))
-  await serve(asked, query, format)
+  goOn(asked, query)
+  const name = parseShape(url.searchParams.get('format') ?? 'ndjson')
+  const shape = shapeOf(name, query.stream)
+  const seen = seenBefore(log, query)
+  response.writeHead(200, { 'content-type': shape.contentType })
+  if (name === 'cbor') response.write(positionOf(seen))
+  else response.write(shape.head)
+  await serve(asked, query, shape, seen)
   // Cut short by our stopping, it must not look complete.
   if (signal.aborted) response.destroy()
-  else response.end()
+  else response.end(shape.end())
 }
 
 async function tail(asked: Asked): Promise<void> {
   const { log, request, response, url, stream, signal } = asked
   const query: Query = { ...queryOf(url, stream, log), follow: true, signal }
-  const format = tailFormat(request, url)
-  const last = parseSeen(String(request.headers['last-event-id'] ?? ''), log.partitions)
-  if (last) query.fromOffsets = last.map((offset) => offset + 1)
-  else if (startsNowhere(query)) query.fromOffsets = await nextOffsets(log, query.stream)
+  const name = tailShape(request, url)
+  if (!goOn(asked, query) && startsNowhere(query))
+    query.fromOffsets = await nextOffsets(log, query.stream)
+  const seen = seenBefore(log, query)
+  const shape = name === 'sse' ? eventsShape(seen) : shapeOf(name, query.stream)
   response.writeHead(200, {
-    'content-type': contentTypes[format],
+    'content-type': shape.contentType,
     'cache-control': 'no-cache',
     'x-accel-buffering': 'no', // nginx would hold back what it takes for a download.
   })
   response.flushHeaders()
-  if (format === 'csv') response.write(headerLine(query.stream, format))
-  const stopBeating = format === 'sse' ? beat(response) : () => {}
+  response.write(name === 'cbor' ? positionOf(seen) : shape.head)
+  const alive = { sse: () => ': alive\n\n', cbor: () => positionOf(seen) }[name as string]
+  const stopBeating = alive ? beat(response, alive) : () => {}
   try {
-    await serve(asked, query, format)
+    await serve(asked, query, shape, seen)
     response.end()
   } finally {
     stopBeating()
   }
 }
 
+/** A reader that comes back says the last id that it has seen. @returns whether this one has */
+function goOn({ request, log }: Asked, query: Query): boolean {
+  const last = parseSeen(String(request.headers['last-event-id'] ?? ''), log.partitions)
+  if (last) query.fromOffsets = last.map((offset) => offset + 1)
+  return last !== undefined
+}
+
+/** By partition the offset below the first that is wanted. */
+function seenBefore({ partitions }: LogEngine, { fromOffset = 0, fromOffsets }: Query): number[] {
+  return Array.from(
+    { length: partitions },
+    (_, partition) => (fromOffsets?.[partition] ?? fromOffset) - 1,
+  )
+}
+
+function positionOf(seen: readonly number[]): Uint8Array {
+  return encodePassage({ type: 'position', next: seen.map((offset) => offset + 1) })[0]!
+}
+
 /**
  * Writes what a query finds at the reader's pace. A reader that has stopped for a while holds no batch:
  * it is let go, and read again where the reader goes on.
+ *
+ * @param seen by partition the last offset that was given; kept up to date
  */
 async function serve(
   { log, response, logger, patienceMs }: Asked,
   query: Query,
-  format: Format | 'sse',
+  shape: Shape,
+  seen: number[],
 ): Promise<void> {
-  // Below the first offset, where a partition has not given anything yet.
-  const seen = Array.from(
-    { length: log.partitions },
-    (_, partition) => (query.fromOffsets?.[partition] ?? query.fromOffset ?? 0) - 1,
-  )
   do {
     let hasStopped = false
     const fromOffsets = seen.map((offset) => offset + 1)
-    for await (const piece of readRecords(log, { ...query, fromOffsets })) {
-      if (piece.type === 'damage') logger.error(piece, 'offsets that the disk has lost')
-      if (format === 'sse') response.write(formatEvents(piece, seen))
-      else response.write(formatPiece(piece, format))
-      const { partition, last } = endOfPiece(piece)
+    for await (const { chunk, partition, last, damage } of shape.read(log, {
+      ...query,
+      fromOffsets,
+    })) {
+      if (damage) logger.error(damage, 'offsets that the disk has lost')
+      if (chunk.length > 0) response.write(chunk)
       seen[partition] = last
       hasStopped = !(await drained(response, patienceMs))
       if (hasStopped) break
@@ -194,13 +230,6 @@ async function serve(
     if (!hasStopped) return
     await drained(response)
   } while (!response.destroyed)
-}
-
-/** Where a piece ends: its partition and last offset. */
-function endOfPiece(piece: Piece): { partition: number; last: number } {
-  if (piece.type === 'damage') return piece
-  const { partition, offset } = piece.records.at(-1)!
-  return { partition, last: offset }
 }
 
 /** Lets everybody else go first: a fast reader must not keep the process from taking batches. */
@@ -234,9 +263,11 @@ function decode(part: string): string {
   }
 }
 
-function tailFormat(request: IncomingMessage, url: URL): Format | 'sse' {
+function tailShape(request: IncomingMessage, url: URL): Exclude<ShapeName, 'parquet'> | 'sse' {
   const named = url.searchParams.get('format')
-  if (named) return parseFormat(named)
+  if (named === 'parquet')
+    throw new QueryProblem('a tail does not end, which a Parquet file has to: ask for records')
+  if (named) return parseShape(named) as Exclude<ShapeName, 'parquet'>
   return request.headers.accept?.includes('ndjson') ? 'ndjson' : 'sse'
 }
 
@@ -247,13 +278,13 @@ export function endOf(response: ServerResponse, stopping?: AbortSignal): AbortSi
   return stopping ? AbortSignal.any([gone.signal, stopping]) : gone.signal
 }
 
-/** Comment lines while nothing else happens and the reader keeps up. */
-function beat(response: ServerResponse): () => void {
+/** Something now and then while the reader keeps up. */
+function beat(response: ServerResponse, alive: () => string | Uint8Array): () => void {
   let cancel = () => {}
   const schedule = () => {
     cancel = systemClock.timer(keepAliveMs, () => {
       if (response.destroyed) return
-      if (!response.writableNeedDrain) response.write(': alive\n\n')
+      if (!response.writableNeedDrain) response.write(alive())
       schedule()
     })
   }
@@ -261,11 +292,17 @@ function beat(response: ServerResponse): () => void {
   return () => cancel()
 }
 
-/** Damage is a line of its own where the format has room for it; in CSV the offsets show it. */
-function formatPiece(piece: Piece, format: Format): string {
-  if (piece.type === 'records') return formatRecords(piece.records, format)
-  const { first, last } = piece
-  return format === 'csv' ? '' : `${JSON.stringify({ damaged: { first, last } })}\n`
+/** @param seen by partition the last offset given, before the next part */
+function eventsShape(seen: readonly number[]): Shape {
+  return {
+    contentType: 'text/event-stream; charset=utf-8',
+    head: '',
+    async *read(log, query) {
+      for await (const piece of readRecords(log, query))
+        yield { chunk: formatEvents(piece, seen), ...placeOf(piece) }
+    },
+    end: () => '',
+  }
 }
 
 /**

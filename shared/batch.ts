@@ -30,6 +30,7 @@ export type { CborLimits } from './batch/cbor.ts'
 export { checkCbor } from './batch/cbor-reader.ts'
 export { compress, type Encoding, encodings, inflate } from './batch/compression.ts'
 export { WireFailure, type WireFailureCode, wireFailures } from './batch/failure.ts'
+export { encodePassage, type Passage, PassageReader } from './batch/passage.ts'
 export { type GapReason, gapReasons } from './batch/records.ts'
 
 /** First element of a batch. A batch of a higher version is refused, of a lower one still read. */
@@ -288,6 +289,13 @@ export function decodeBatch(bytes: Uint8Array, table = new SeriesTable()): Batch
   return { header, items }
 }
 
+/** A batch's header alone; what is behind it is not looked at. @throws WireFailure */
+export function batchHeader(bytes: Uint8Array): BatchHeader {
+  const reader = new CborReader(bytes)
+  readVersion(reader)
+  return readHeader(reader)
+}
+
 /**
  * Checks everything that `decodeBatch` would, without building readings.
  *
@@ -354,15 +362,19 @@ function readItem(reader: CborReader, table: SeriesTable): Item {
   return { kind, ...readGap(reader, count, table) }
 }
 
+function readVersion(reader: CborReader): void {
+  reader.array('batch', 3, 3)
+  const version = reader.int('version', 0, Number.MAX_SAFE_INTEGER)
+  if (version !== batchVersion) throw new WireFailure('WIRE_VERSION', String(version))
+}
+
 /** @param item reads one item and says what it is */
 function readBatch(
   bytes: Uint8Array,
   item: (reader: CborReader) => Pick<ItemSummary, 'kind' | 'count' | 'readings'>,
 ): BatchHeader {
   const reader = new CborReader(bytes)
-  reader.array('batch', 3, 3)
-  const version = reader.int('version', 0, Number.MAX_SAFE_INTEGER)
-  if (version !== batchVersion) throw new WireFailure('WIRE_VERSION', String(version))
+  readVersion(reader)
   const header = readHeader(reader)
   const length = reader.array('items', 1, maxBatchItems)
   let covered = 0

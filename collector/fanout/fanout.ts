@@ -1,5 +1,5 @@
 import { SeriesTable, type Stream } from '../../shared/reading.ts'
-import type { Damage, LogEngine, LogItem, ReadRequest } from '../log/engine.ts'
+import type { Damage, LogEngine, LogItem, ReadRequest, StoredBatch } from '../log/engine.ts'
 import { BootClocks, isUnset, shifted } from './boot-clocks.ts'
 import { merge } from './merge.ts'
 import { type LogRecord, recordsOf } from './record.ts'
@@ -19,7 +19,8 @@ export type Piece = { type: 'records'; records: LogRecord[] } | Damage
 /** Anything that gives stored batches: an engine, or a folder that somebody else writes. */
 export interface LogReader {
   readonly partitions: number
-  read(request: ReadRequest): AsyncIterable<LogItem>
+  /** One that is far away may leave out batches without the device or metric. */
+  read(request: Query): AsyncIterable<LogItem>
 }
 
 /** Series kept before a reader starts over with a new table. */
@@ -64,7 +65,7 @@ export function nextOffsets(
 }
 
 /** One partition after the other or, where they do not end, as they come. */
-async function* readItems(log: LogReader, query: Query): AsyncGenerator<LogItem> {
+export async function* readItems(log: LogReader, query: Query): AsyncGenerator<LogItem> {
   const only = log.partitions === 1 ? 0 : query.partition
   if (only !== undefined) {
     const fromOffset = query.fromOffsets?.[only] ?? query.fromOffset
@@ -101,6 +102,25 @@ async function repaired(records: LogRecord[], clocks: BootClocks): Promise<LogRe
     records[index] = { ...record, reading, fromMs: reading.timeMs, toMs: reading.timeMs }
   }
   return records
+}
+
+/**
+ * Whether a batch has something that a query asks for; by offsets and times it was chosen already.
+ *
+ * @returns a function that looks into the batch only where it has to
+ */
+export function wantedOf({
+  stream,
+  device,
+  metric,
+}: Query): (batch: StoredBatch, table: SeriesTable) => boolean {
+  if (device === undefined && metric === undefined) return () => true
+  return (batch, table) =>
+    recordsOf(stream, batch, table).some(
+      (record) =>
+        (device === undefined || concerns(record, 'device', device)) &&
+        (metric === undefined || concerns(record, 'metric', metric)),
+    )
 }
 
 function filterOf(query: Query): (record: LogRecord) => boolean {

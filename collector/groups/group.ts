@@ -78,7 +78,8 @@ export class Group {
    * Renews a consumer's leases, takes what is free up to its share, and gives back what is beyond.
    *
    * @param fresh a session for one that has none yet
-   * @returns undefined when the session is of one whose place another has taken, or whose leases ended long ago
+   * @returns what became of the session where it counts no more: its leases have ended, or another consumer of
+   *   the name has taken its place
    */
   lease(
     {
@@ -88,10 +89,10 @@ export class Group {
     }: { consumer: string; session: string | undefined; leaseMs: number },
     fresh: string,
     nowMs: number,
-  ): { session: string; partitions: { partition: number; next: number }[] } | undefined {
+  ): { session: string; partitions: { partition: number; next: number }[] } | 'ended' | 'taken' {
     this.#expire(nowMs)
     const known = this.#consumers.get(consumer)
-    if (session !== undefined && known?.session !== session) return undefined
+    if (session !== undefined && known?.session !== session) return known ? 'taken' : 'ended'
     if (session === undefined && known) this.#release(this.#heldBy(known.session))
     const own = session ?? fresh
     this.#consumers.set(consumer, { session: own, leaseMs, untilMs: nowMs + leaseMs })

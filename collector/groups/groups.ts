@@ -131,12 +131,14 @@ export class Groups {
     const before = JSON.stringify(kept.group.state)
     const fresh = Buffer.from(random.bytes(16)).toString('hex')
     const leased = kept.group.lease(asked, fresh, clock.monotonicMs())
-    if (!leased)
+    if (leased === 'ended')
       throw new GroupProblem(
         409,
-        'session',
-        'the session has ended, or another consumer of this name has taken its place: begin without one',
+        'ended',
+        'the leases of this session have ended: begin without one',
       )
+    if (leased === 'taken')
+      throw new GroupProblem(409, 'taken', 'another consumer of this name has taken its place')
     if (JSON.stringify(kept.group.state) !== before) kept.isDirty = true
     await this.#save(group, stream, kept)
     const { session, partitions } = leased

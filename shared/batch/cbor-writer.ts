@@ -56,8 +56,13 @@ export class CborWriter extends ByteWriter {
   }
 
   bytes(value: Uint8Array): void {
-    this.#head(major.bytes, value.length)
+    this.bytesHead(value.length)
     this.raw(value)
+  }
+
+  /** Opens a byte string, whose bytes the caller puts behind it. */
+  bytesHead(length: number): void {
+    this.#head(major.bytes, length)
   }
 
   boolean(value: boolean): void {

@@ -117,7 +117,7 @@ test('a lease that is not renewed ends, and what it held goes to another with it
   // The one before has ended for good: it can neither commit nor come back as it was.
   const late = { session: a.session, next: new Map([[0, 9]]) }
   await assert.rejects(it.groups.commit('etl', 'readings', late), refused('lost'))
-  await assert.rejects(it.lease('a', a.session), refused('session'))
+  await assert.rejects(it.lease('a', a.session), refused('ended'))
   assert.equal((await it.lease('b', b.session)).partitions[0]?.next, 4)
 })
 
@@ -141,6 +141,7 @@ test('a consumer that comes anew under its name has its partitions at once, and 
   assert.deepEqual(numbers(young), [0, 1])
   const late = { session: old.session, next: new Map([[0, 9]]) }
   await assert.rejects(it.groups.commit('etl', 'readings', late), refused('lost'))
+  await assert.rejects(it.lease('a', old.session), refused('taken'))
 })
 
 test('of a commit that names a partition of another nothing counts', async (t) => {
