@@ -25,6 +25,9 @@ export class MqttFleet implements FleetAccess {
   readonly #reports = new Reports()
   /** Signed configurations, by agent, with their versions. */
   readonly #desired = new Map<string, { version: number; envelope: Uint8Array }>()
+  /** Rejects with a UserError once the broker has ended the connection. */
+  readonly #lost: Promise<never>
+  #hungUp: UserError | undefined
   #lastMs = 0
 
   /** Resolves once what is retained is there. @throws UserError when the broker does not let us in */
@@ -44,7 +47,7 @@ export class MqttFleet implements FleetAccess {
       client.once('close', () => reject(new UserError(`${url}: the broker has hung up`)))
     })
     client.on('error', () => {})
-    const fleet = new MqttFleet(client, files)
+    const fleet = new MqttFleet(url, client, files)
     const [grant] = await client.subscribeAsync(`${topicRoot}/#`, { qos: 1 }).catch(() => [])
     if (!grant || grant.qos === 128) {
       await client.endAsync(true)
@@ -54,9 +57,18 @@ export class MqttFleet implements FleetAccess {
     return fleet
   }
 
-  private constructor(client: MqttClient, files: ManagerFiles) {
+  private constructor(url: string, client: MqttClient, files: ManagerFiles) {
     this.#client = client
     this.#files = files
+    this.#lost = new Promise((_, reject) => {
+      client.once('close', () => {
+        this.#hungUp = new UserError(
+          `${url}: the broker has hung up: it may let each manager in once, and another command of yours have come`,
+        )
+        reject(this.#hungUp)
+      })
+    })
+    this.#lost.catch(() => {}) // Whoever waits for something is told.
     client.on('message', (topic, payload) => this.#take(topic, payload))
   }
 
@@ -65,11 +77,13 @@ export class MqttFleet implements FleetAccess {
       throw new UserError('groups are known to the collector only: leave --broker out', {
         exitCode: 2,
       })
+    this.#mustBeThere()
     const names = new Set([...this.#reports.heard.keys(), ...this.#desired.keys()])
     return [...names].sort().map((name) => this.#view(name))
   }
 
   async agent(name: string): Promise<AgentView> {
+    this.#mustBeThere()
     if (!this.#reports.heard.has(name) && !this.#desired.has(name))
       throw new UserError(`${name} has never been heard of at this broker: ask the collector`)
     return this.#view(name)
@@ -104,6 +118,7 @@ export class MqttFleet implements FleetAccess {
   }
 
   async result(agent: string, id: string): Promise<CommandResult | undefined> {
+    this.#mustBeThere()
     return this.#reports.results.get(`${agent} ${id}`)
   }
 
@@ -115,10 +130,12 @@ export class MqttFleet implements FleetAccess {
       wake()
     })
     signal.addEventListener('abort', () => wake(), { once: true })
+    this.#client.once('close', () => wake())
     try {
       while (!signal.aborted) {
         const news = waiting.shift()
         if (news) yield { ...news }
+        else if (this.#hungUp) throw this.#hungUp
         else
           await new Promise<void>((resolve) => {
             wake = resolve
@@ -130,7 +147,8 @@ export class MqttFleet implements FleetAccess {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#client.endAsync()
+    // What is under way on a connection that is lost would be waited for for ever.
+    await this.#client.endAsync(this.#hungUp !== undefined)
   }
 
   #take(topic: string, payload: Uint8Array): void {
@@ -148,18 +166,28 @@ export class MqttFleet implements FleetAccess {
 
   /** A broker may take what it then drops: what is retained has to come back. */
   async #publish(topic: string, payload: Uint8Array, retain: boolean): Promise<void> {
+    this.#mustBeThere()
     const { promise: came, resolve } = Promise.withResolvers<boolean>()
     const take = (got: string, bytes: Buffer) => {
       if (got === topic && bytes.equals(payload)) resolve(true)
     }
     this.#client.on('message', take)
     const cancel = systemClock.timer(comeBackMs, () => resolve(false))
-    await this.#client.publishAsync(topic, Buffer.from(payload), { qos: 1, retain })
-    const isThere = await came
-    cancel()
-    this.#client.off('message', take)
-    if (!isThere)
-      throw new UserError(`the broker has taken what was sent to ${topic}, and dropped it`)
+    try {
+      const taken = this.#client.publishAsync(topic, Buffer.from(payload), { qos: 1, retain })
+      taken.catch(() => {}) // Where the connection is lost, that is told.
+      await Promise.race([taken, this.#lost])
+      if (!(await Promise.race([came, this.#lost])))
+        throw new UserError(`the broker has taken what was sent to ${topic}, and dropped it`)
+    } finally {
+      cancel()
+      this.#client.off('message', take)
+    }
+  }
+
+  /** What was heard stands still once nobody listens. */
+  #mustBeThere(): void {
+    if (this.#hungUp) throw this.#hungUp
   }
 
   #view(name: string): AgentView {

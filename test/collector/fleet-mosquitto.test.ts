@@ -261,6 +261,26 @@ test('a manager does without the collector, straight over the broker', async (t)
   await assert.rejects(second.version('gw-001'), /gw-001 reports version .*far above 7/)
 })
 
+test('a manager whom the broker has put out is told so, whatever they wait for', async (t) => {
+  const port = await freePort()
+  const fleet = await TestFleet.start(t)
+  const mosquitto = await startMosquitto(t, fleet, port)
+  if (!mosquitto) return
+  const first = await MqttFleet.open(mosquitto.url, fleet.files)
+  cleanUp(t, () => first[Symbol.asyncDispose]())
+  const hungUp = { name: 'UserError', message: /the broker has hung up/ }
+  const watching = first.events(AbortSignal.timeout(30_000))[Symbol.asyncIterator]().next()
+  const told = assert.rejects(watching, hungUp)
+  // It lets a name in once: the second puts the first out.
+  const second = await MqttFleet.open(mosquitto.url, fleet.files)
+  cleanUp(t, () => second[Symbol.asyncDispose]())
+  await told
+  await assert.rejects(first.agents(), hungUp)
+  await assert.rejects(first.result('gw-001', 'c1'), hungUp)
+  await assert.rejects(first.push(sealed(fleet, 1)), hungUp)
+  await second.push(sealed(fleet, 1))
+})
+
 test('a broker that takes everything and drops it is told of', async (t) => {
   const port = await freePort()
   const fleet = await TestFleet.start(t)
