@@ -1,6 +1,6 @@
 import { type ChildProcess, execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { chmod, chown, glob, mkdir, readFile } from 'node:fs/promises'
+import { appendFile, chmod, chown, copyFile, glob, mkdir, readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { TestContext } from 'node:test'
 import { promisify } from 'node:util'
@@ -31,9 +31,13 @@ export class Postgres {
 
   /**
    * @param t whose end is theirs: a test, or a file's scope
+   * @param tls PEM files, with which it speaks TLS to who wants to
    * @returns undefined where it cannot be had and the test was skipped
    */
-  static async start(t: Test & Pick<TestContext, 'skip'>): Promise<Postgres | undefined> {
+  static async start(
+    t: Test & Pick<TestContext, 'skip'>,
+    tls?: { cert: string; key: string },
+  ): Promise<Postgres | undefined> {
     const [programs] = (await Array.fromAsync(glob('/usr/lib/postgresql/*/bin'))).sort().reverse()
     if (!programs) {
       absent(t, 'needs a PostgreSQL server: apt-get install postgresql')
@@ -59,6 +63,20 @@ export class Postgres {
       '--no-locale',
     ]
     await server.#run('initdb', [...options, '--no-sync', '--no-instructions'])
+    if (tls) {
+      // Under these names it looks for them, and it wants to be their owner.
+      for (const [name, pem] of [
+        ['server.crt', tls.cert],
+        ['server.key', tls.key],
+      ] as const) {
+        const file = join(server.#data, name)
+        await copyFile(pem, file)
+        const { uid, gid } = await stat(server.#data)
+        await chown(file, uid, gid)
+        await chmod(file, 0o600)
+      }
+      await appendFile(join(server.#data, 'postgresql.conf'), 'ssl = on\n')
+    }
     cleanUp(t, () => server.kill())
     await server.launch()
     return server
