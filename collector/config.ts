@@ -2,6 +2,7 @@ import { isIP } from 'node:net'
 import { z } from 'zod'
 import { duration, filePath, loadConfig, size } from '../shared/config.ts'
 import { perStream } from './log/engine.ts'
+import { accessShape } from './log/kafka/access.ts'
 import { placeProblem, placeShape } from './log/tier/place.ts'
 import { sinkProblems, sinksSchema } from './sinks/config.ts'
 
@@ -61,16 +62,7 @@ const kafkaSchema = z.strictObject({
   replicas: z.int().min(1).max(5).default(3),
   /** `readings`: one record for each in a topic of its own, too. `batches`: as received, alone. */
   records: z.enum(['readings', 'batches']).default('readings'),
-  /** PEM file of the authority that the brokers' certificates are from; the link is TLS then. */
-  ca: filePath().optional(),
-  sasl: z
-    .strictObject({
-      mechanism: z.enum(['PLAIN', 'SCRAM-SHA-256', 'SCRAM-SHA-512']).default('SCRAM-SHA-512'),
-      username: z.string().min(1),
-      /** File that holds it, in one line. */
-      password: filePath(),
-    })
-    .optional(),
+  ...accessShape,
   /** Where the other collectors reach this one, to pass on what it owns. */
   peer: z
     .strictObject({

@@ -1,3 +1,4 @@
+import { kafka } from './kafka.ts'
 import { lineProtocol } from './line-protocol.ts'
 import { mqtt } from './mqtt.ts'
 import { nats } from './nats.ts'
@@ -8,6 +9,7 @@ import { webhook } from './webhook.ts'
 
 /** Outputs by the key that names them in `sinks:` of collector.yaml; one folder or file each. */
 export const sinkKinds: Readonly<Record<string, SinkKind>> = {
+  kafka,
   lineProtocol,
   mqtt,
   nats,
