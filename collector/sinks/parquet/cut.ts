@@ -8,13 +8,14 @@ import { ParquetFile } from './file.ts'
 /** Days in one cut: who sends times at random shall not have a thousand files open. */
 const maxDays = 64
 /** Rows of all files together that are not encoded yet, and bytes of what is long in them, about. */
-const maxPendingRows = 20_000
+const maxPendingRows = 10_000
 const maxPendingBytes = 32 * 2 ** 20
 
 /** What goes into files together: consecutive records of each partition, one file for each day. */
 export class Cut {
   readonly #config: Pick<ParquetConfig, 'bytes' | 'date'>
-  readonly #files = new Map<string, ParquetFile>()
+  /** By day since 1970. */
+  readonly #files = new Map<bigint, ParquetFile>()
   /** By partition, offset behind the last record that was looked at. */
   readonly to = new Map<number, number>()
   /** Where it begins. */
@@ -41,11 +42,9 @@ export class Cut {
   /** @param records those of the slice that belong here */
   async add({ partition, from }: Slice, records: readonly LogRecord[], to: number): Promise<void> {
     this.first ??= { partition, offset: from }
-    for (const record of records) {
+    for (const [index, record] of records.entries()) {
       const row = rowOf(record)
-      const day = timestampText(this.#config.date === 'time' ? row.time : row.arrived).split(
-        'T',
-      )[0]!
+      const day = dayOf(this.#config.date === 'time' ? row.time : row.arrived)
       let file = this.#files.get(day)
       if (!file) {
         file = new ParquetFile()
@@ -56,14 +55,16 @@ export class Cut {
       this.#pendingBytes += row.value_text?.length ?? (row.content ? 1_000 : 0)
       if (this.#pendingRows >= maxPendingRows || this.#pendingBytes >= maxPendingBytes)
         await this.#encode()
+      else if (index % 1_000 === 999) await nextTurn()
     }
     this.to.set(partition, to)
   }
 
-  /** Its files by their day. */
+  /** Its files by their day, as in ISO 8601. */
   finish(): Map<string, Uint8Array> {
     const found = new Map<string, Uint8Array>()
-    for (const [day, file] of this.#files) found.set(day, file.finish())
+    for (const [day, file] of this.#files)
+      found.set(timestampText(day * dayMicros).split('T')[0]!, file.finish())
     return found
   }
 
@@ -75,9 +76,20 @@ export class Cut {
       if (this.#pendingRows <= target) break
       this.#pendingRows -= file.pendingRows
       file.encode()
-      // It takes tens of milliseconds; ingest goes on in between.
-      await new Promise((resolve) => setImmediate(resolve))
+      // It takes tens of milliseconds.
+      await nextTurn()
     }
     this.#pendingBytes = 0
   }
+}
+
+const dayMicros = 86_400_000_000n
+
+function dayOf(micros: bigint): bigint {
+  return (micros - (((micros % dayMicros) + dayMicros) % dayMicros)) / dayMicros
+}
+
+/** Lets everybody else go first: what comes in must not wait for files. */
+function nextTurn(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve))
 }
