@@ -27,8 +27,8 @@ interface Ingested {
   allCpuPerMillion: number
 }
 
-const large: Load = { agents: 50, size: 10_000, batches: 20 }
-const small: Load = { agents: 200, size: 100, batches: 40 }
+const large: Load = { agents: 50, size: 10_000, batches: 8 }
+const small: Load = { agents: 200, size: 100, batches: 16 }
 type Engine = 'embedded' | 'nats' | 'kafka'
 
 interface Side {

@@ -21,9 +21,9 @@ interface Ingested {
   cpuPerMillion: number
 }
 
-const one: Load = { agents: 1, size: 10_000, batches: 2_000 }
-const fleet: Load = { agents: 200, size: 10_000, batches: 10 }
-const thousands: Load = { agents: 200, size: 1_000, batches: 20 }
+const one: Load = { agents: 1, size: 10_000, batches: 1_200 }
+const fleet: Load = { agents: 200, size: 10_000, batches: 6 }
+const thousands: Load = { agents: 200, size: 1_000, batches: 12 }
 const hundreds: Load = { agents: 200, size: 100, batches: 60 }
 
 await bench(async ({ short, rounds, say }) => {

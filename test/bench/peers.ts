@@ -37,7 +37,7 @@ const beforeKill = 5_000
 const counts = {
   headgate: 250_000,
   single: 5_000,
-  batch: 250_000,
+  batch: 100_000,
   bridge: 100_000,
   nats: 100_000,
 }
