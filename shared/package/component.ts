@@ -125,9 +125,21 @@ export function licenceTexts(component: Component): string[] {
   const { name } = component
   if (component.folder === undefined) return []
   const folder = licencedAs[name] ? join(root, 'node_modules', licencedAs[name]) : component.folder
-  const files = existsSync(folder)
-    ? readdirSync(folder).filter((file) => /^(licen[cs]e|copying|notice)/i.test(file))
-    : []
-  if (files.length === 0) throw new Error(`${name} brings no licence: look at ${folder}`)
-  return files.sort().map((file) => readFileSync(join(folder, file), 'utf8').trim())
+  const files = existsSync(folder) ? readdirSync(folder).sort() : []
+  const textOf = (file: string) => readFileSync(join(folder, file), 'utf8').trim()
+  const texts = files.filter((file) => /^(licen[cs]e|copying|notice)/i.test(file)).map(textOf)
+  if (texts.length > 0) return texts
+  const chapters = files
+    .filter((file) => /^readme/i.test(file))
+    .flatMap((file) => licenceChapter(textOf(file)) ?? [])
+  if (chapters.length === 0) throw new Error(`${name} brings no licence: look at ${folder}`)
+  return chapters
+}
+
+/** Some have their licence at the end of their manual only; a mere name is none. */
+function licenceChapter(readme: string): string | undefined {
+  const [, chapter] = /^#+ *licen[cs]e *$(.*)/ims.exec(readme) ?? []
+  return chapter && /copyright/i.test(chapter) && /permission/i.test(chapter)
+    ? chapter.trim()
+    : undefined
 }
