@@ -6,6 +6,7 @@ import { chooseSeed, effort } from '../support/effort.ts'
 import { openKafkaLog } from '../support/kafka/log.ts'
 import { KafkaNode } from '../support/kafka/server.ts'
 import { Cloud } from '../support/plant.ts'
+import { poll } from '../support/poll.ts'
 import { Seeded } from '../support/seeded.ts'
 import { Senders } from '../support/senders.ts'
 import { temporaryDirectory } from '../support/temporary.ts'
@@ -20,6 +21,13 @@ async function collectorOf(t: TestContext, name: string, brokers: string[]): Pro
   return Cloud.make(t, { directory, more: { log: { engine: 'kafka', partitions, kafka } } })
 }
 
+/** Starts it; resolves once it takes batches: on a busy machine that takes its time. */
+async function serve(cloud: Cloud): Promise<void> {
+  cloud.launch()
+  const isReady = async () => (await fetch(`${cloud.url}/readyz`).catch(() => undefined))?.ok
+  await poll(isReady, 'the collector is ready', 120_000)
+}
+
 test(`after ${kills} kills of Kafka brokers and collectors all is there, once and in order`, async (t) => {
   const seed = chooseSeed()
   t.diagnostic(`HEADGATE_SEED=${seed}`)
@@ -28,7 +36,7 @@ test(`after ${kills} kills of Kafka brokers and collectors all is there, once an
   if (!nodes) return
   const brokers = nodes.map(({ address }) => address)
   const clouds = [await collectorOf(t, 'a', brokers), await collectorOf(t, 'b', brokers)]
-  for (const cloud of clouds) await cloud.start()
+  for (const cloud of clouds) await serve(cloud)
   const balancer = await Balancer.open(
     t,
     clouds.map(({ port }) => ({ host: '127.0.0.1', port })),
@@ -42,7 +50,7 @@ test(`after ${kills} kills of Kafka brokers and collectors all is there, once an
       const cloud = clouds[random.below(clouds.length)]!
       await cloud.kill()
       await senders.progress(50) // The other takes over, and knows what is held.
-      await cloud.start()
+      await serve(cloud)
     } else {
       const node = nodes[random.below(nodes.length)]!
       await node.kill()
