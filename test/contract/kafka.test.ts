@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
 import { before, type TestContext, test } from 'node:test'
 import { promisify } from 'node:util'
+import { Authority } from '../../collector/fleet/authority.ts'
 import type { KafkaLog } from '../../collector/log/kafka/kafka.ts'
 import { PlatformaticCluster } from '../../collector/log/kafka/platformatic.ts'
 import { systemClock } from '../../shared/system.ts'
@@ -105,6 +106,29 @@ test('what was given up is not read, however often it was tried', async (t) => {
   for await (const { records } of cluster.read(topic, { fromOffset: 0, toOffset: next }))
     keys.push(...records.map(({ key }) => key))
   assert.deepEqual(keys, ['kept 0', 'kept 1', 'kept 2', 'kept 3', 'kept 4', 'kept 5'])
+})
+
+test('brokers are reached over TLS with a password, and no other certificate or password will do', async (t) => {
+  const at = place(t)
+  if (!at) return
+  const { address, ca, username, password } = nodes![0]!.secure
+  const world = { clock: systemClock, logger: silentLog, brokers: [address] }
+  const sasl = { mechanism: 'PLAIN', username, password } as const
+  {
+    const cluster = await PlatformaticCluster.open({ ...world, ca, sasl })
+    await using log = await openKafkaLog([], { name: at.name, replicas: 1 }, cluster)
+    const batch = new TestAgent().readings(3)
+    assert.equal((await log.append(entryOf(batch))).code, 'accepted')
+    assert.equal((await log.statistics()).readings.records, 3)
+  }
+  const other = (await Authority.create('authority', systemClock.wallMs())).authority.certificatePem
+  for (const wrong of [
+    { ca: other, sasl },
+    { ca, sasl: { ...sasl, password: 'guess' } },
+  ])
+    await assert.rejects(PlatformaticCluster.open({ ...world, ...wrong, patienceMs: 500 }), {
+      code: 'LOG_DISK',
+    })
 })
 
 test('kcat reads each reading as a CloudEvent of its device, and batches as received', async (t) => {

@@ -31,6 +31,8 @@ export interface ClusterOptions {
   /** PEM of the authority that the brokers' certificates are from; the link is TLS then. */
   ca?: string | undefined
   sasl?: Credentials | undefined
+  /** A call that the cluster has not answered rightly by then fails; default 20 s. */
+  patienceMs?: number
   clock: Clock
   logger: Logger
 }
@@ -42,8 +44,7 @@ export interface Credentials {
 }
 
 const clientId = 'headgate-collector'
-/** A call that the cluster has not answered rightly by then fails. */
-const patienceMs = 20_000
+const defaultPatienceMs = 20_000
 const firstPauseMs = 10
 const maxPauseMs = 500
 /** What is open for longer is given up by the cluster. */
@@ -67,6 +68,7 @@ const isTransactional = 0x10
 export class PlatformaticCluster implements Cluster {
   readonly #library: Library
   readonly #options: ClusterOptions
+  readonly #patienceMs: number
   readonly #base: BaseOptions
   readonly #admin: Admin
   readonly #writers = new Set<PlatformaticWriter>()
@@ -90,6 +92,7 @@ export class PlatformaticCluster implements Cluster {
     const { brokers, ca, sasl } = options
     this.#library = library
     this.#options = options
+    this.#patienceMs = options.patienceMs ?? defaultPatienceMs
     this.#base = {
       clientId,
       bootstrapBrokers: [...brokers],
@@ -99,7 +102,7 @@ export class PlatformaticCluster implements Cluster {
       retries: 3,
       retryDelay: 100,
       metadataMaxAge: 5_000,
-      ...(ca !== undefined && { tls: { ca } }),
+      ...(ca !== undefined && { tls: { ca }, tlsServerName: !brokers.some(isAddress) }),
       ...(sasl && { sasl: { ...sasl } }),
     }
     this.#admin = new library.Admin(this.#base)
@@ -205,7 +208,7 @@ export class PlatformaticCluster implements Cluster {
           }
           end()
           connection = undefined
-          if (clock.monotonicMs() - lastMs > patienceMs)
+          if (clock.monotonicMs() - lastMs > this.#patienceMs)
             throw new LogFailure('LOG_DISK', `${place.topic}: ${textOf(cause)}`, { cause })
           this.#admin.clearMetadata()
           await sleep(clock, pauseMs, stop).catch(() => {})
@@ -374,11 +377,11 @@ export class PlatformaticCluster implements Cluster {
   }
 
   async #connect({ host, port }: Broker): Promise<Connection> {
-    const { connectTimeout, requestTimeout, tls, sasl } = this.#base
+    const { connectTimeout, requestTimeout, tls, tlsServerName, sasl } = this.#base
     const connection = new this.#library.Connection(clientId, {
       connectTimeout: connectTimeout!,
       requestTimeout: requestTimeout!,
-      ...(tls && { tls, tlsServerName: true }),
+      ...(tls && { tls, tlsServerName: tlsServerName! }),
       ...(sasl && { sasl }),
     })
     // What is under way then fails, which says it.
@@ -394,7 +397,7 @@ export class PlatformaticCluster implements Cluster {
   /** While the cluster chooses who leads what, calls fail, for some seconds. */
   async #patiently<T>(what: string, ask: () => Promise<T>): Promise<T> {
     const { clock } = this.#options
-    const endMs = clock.monotonicMs() + patienceMs
+    const endMs = clock.monotonicMs() + this.#patienceMs
     for (let pauseMs = firstPauseMs; ; pauseMs = Math.min(maxPauseMs, pauseMs * 2)) {
       try {
         return await ask()
@@ -406,6 +409,11 @@ export class PlatformaticCluster implements Cluster {
       }
     }
   }
+}
+
+/** A broker that is named by an address, which is no name to ask a server for. */
+function isAddress(broker: string): boolean {
+  return /^(\[|[\d.]+:)/.test(broker)
 }
 
 /** Leaves out what was aborted, and the marks that say so. */

@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import type { TestContext } from 'node:test'
 import { promisify } from 'node:util'
 import { Admin } from '@platformatic/kafka'
+import { Authority } from '../../../collector/fleet/authority.ts'
 import { cleanUp, type Test } from '../clean-up.ts'
 import { freePort } from '../free-port.ts'
 import { poll } from '../poll.ts'
@@ -15,20 +16,37 @@ import { kafkaJars } from './program.ts'
 const run = promisify(execFile)
 /** Any 16 bytes, as base64url. */
 const clusterId = 'aGVhZGdhdGUtdGVzdC0wMQ'
+const plainLogin = 'org.apache.kafka.common.security.plain.PlainLoginModule required'
 /** Small and quick to start, for a broker that lives a minute. */
 const quick = ['-Xmx256m', '-XX:+UseSerialGC', '-XX:TieredStopAtLevel=1', '-Xshare:auto']
+
+/** Whom a broker lets in over TLS, and by what it is known. */
+export interface Secure {
+  address: string
+  /** PEM of its authority. */
+  ca: string
+  username: string
+  password: string
+}
 
 /** One Kafka broker, which is one of the controllers too, over any number of starts and kills. */
 export class KafkaNode {
   readonly address: string
+  readonly secure: Secure
   readonly #id: number
   readonly #command: readonly string[]
   readonly #logFile: string
   #process: ChildProcess | undefined
 
-  private constructor(id: number, port: number, command: readonly string[], logFile: string) {
+  private constructor(
+    id: number,
+    { port, secure }: { port: number; secure: Secure },
+    command: readonly string[],
+    logFile: string,
+  ) {
     this.#id = id
     this.address = `127.0.0.1:${port}`
+    this.secure = secure
     this.#command = command
     this.#logFile = logFile
   }
@@ -48,6 +66,12 @@ export class KafkaNode {
     const ids = Array.from({ length: nodes }, (_, id) => id)
     const controllers = await Promise.all(ids.map(freePort))
     const ports = await Promise.all(ids.map(freePort))
+    const securePorts = await Promise.all(ids.map(freePort))
+    const nowMs = Date.now()
+    const { authority } = await Authority.create('authority', nowMs)
+    const own = { commonName: 'kafka', lifetimeMs: 86_400_000, nowMs, names: ['127.0.0.1'] }
+    const certificate = await authority.make(own)
+    const oneLine = (pem: string) => pem.trim().replaceAll('\n', '\\n')
     const java = ['-cp', join(jars, '*'), '-Dorg.slf4j.simpleLogger.defaultLogLevel=warn']
     const started = await Promise.all(
       ids.map(async (id) => {
@@ -57,7 +81,18 @@ export class KafkaNode {
           'node.id': id,
           'controller.quorum.voters': ids.map((n) => `${n}@127.0.0.1:${controllers[n]}`),
           'controller.listener.names': 'CONTROLLER',
-          listeners: `PLAINTEXT://127.0.0.1:${ports[id]},CONTROLLER://127.0.0.1:${controllers[id]}`,
+          listeners: [
+            `PLAINTEXT://127.0.0.1:${ports[id]}`,
+            `SECURE://127.0.0.1:${securePorts[id]}`,
+            `CONTROLLER://127.0.0.1:${controllers[id]}`,
+          ],
+          'listener.security.protocol.map':
+            'PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SECURE:SASL_SSL',
+          'ssl.keystore.type': 'PEM',
+          'ssl.keystore.certificate.chain': oneLine(certificate.pem),
+          'ssl.keystore.key': oneLine(certificate.keyPem),
+          'sasl.enabled.mechanisms': 'PLAIN',
+          'listener.name.secure.plain.sasl.jaas.config': `${plainLogin} user_collector="secret";`,
           'log.dirs': join(directory, String(id)),
           'offsets.topic.replication.factor': nodes,
           'offsets.topic.num.partitions': 1,
@@ -76,7 +111,14 @@ export class KafkaNode {
         const format = ['kafka.tools.StorageTool', 'format', '-t', clusterId, '-c', config]
         await run('java', [...quick, ...java, ...format])
         const command = ['java', ...jvm, ...java, 'kafka.Kafka', config]
-        const node = new KafkaNode(id, ports[id]!, command, join(directory, `${id}.log`))
+        const secure = {
+          address: `127.0.0.1:${securePorts[id]}`,
+          ca: authority.certificatePem,
+          username: 'collector',
+          password: 'secret',
+        }
+        const place = { port: ports[id]!, secure }
+        const node = new KafkaNode(id, place, command, join(directory, `${id}.log`))
         cleanUp(t, () => node.kill())
         node.launch()
         return node
