@@ -14,6 +14,7 @@ const benches = [
   'wire',
   'ingest',
   'engines',
+  'read',
   'latency',
   'drain',
   'peers',
