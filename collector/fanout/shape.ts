@@ -10,7 +10,7 @@ import {
   wantedOf,
 } from './fanout.ts'
 import { type Format, formatRecords, formats, headerLine } from './format.ts'
-import type { ParquetFile } from './parquet.ts'
+import type { ParquetStream } from './parquet.ts'
 
 /** What a query's answer is written as. */
 export const shapes = [...formats, 'cbor', 'parquet'] as const
@@ -62,13 +62,13 @@ function textShape(format: Format, stream: Stream): Shape {
 }
 
 function parquetShape(): Shape {
-  let file: ParquetFile | undefined
+  let file: ParquetStream | undefined
   return {
     contentType: 'application/vnd.apache.parquet',
     head: '',
     async *read(log, query) {
       // Not before it is wanted: `headgate log` is quick.
-      file ??= new (await import('./parquet.ts')).ParquetFile()
+      file ??= new (await import('./parquet.ts')).ParquetStream()
       for await (const piece of readRecords(log, query))
         yield {
           chunk: piece.type === 'records' ? file.add(piece.records) : '',

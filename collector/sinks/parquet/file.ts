@@ -82,7 +82,14 @@ export class ParquetFile {
     this.#encodedRows += rows
   }
 
-  /** The whole file; nothing can be added then. */
+  /** What is encoded by now and was not taken yet, for who does not keep the file whole. */
+  take(): Uint8Array {
+    const bytes = this.#bytes.getBytes().slice()
+    this.#bytes.index = 0
+    return bytes
+  }
+
+  /** The whole file, or what was not taken of it; nothing can be added then. */
   finish(): Uint8Array {
     this.encode()
     void this.#parquet.finish()
