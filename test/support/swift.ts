@@ -129,6 +129,9 @@ export class Swift {
   }
 }
 
+/** Python that loads its libraries on a busy machine takes its time. */
+const patienceMs = 120_000
+
 async function answers(url: string): Promise<void> {
-  await poll(async () => fetch(url).catch(() => undefined), `${url} answers`)
+  await poll(async () => fetch(url).catch(() => undefined), `${url} answers`, patienceMs)
 }
