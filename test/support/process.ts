@@ -5,8 +5,8 @@ import { cleanUp, type Test } from './clean-up.ts'
 
 const source = [process.execPath, fileURLToPath(new URL('../../headgate.mjs', import.meta.url))]
 
-/** A process that has not said by then what is waited for will not. */
-const patienceMs = 30_000
+/** A process that has not said by then what is waited for will not; under qemu on a busy machine a start takes half of it. */
+const patienceMs = 120_000
 
 export interface Ended {
   code: number | null
