@@ -98,6 +98,7 @@ const agentCrash = (how: Death, name: FaultName) =>
   crash(how, ({ gateways }, seeded) => seeded.pick(gateways), name)
 const collectorCrash = (how: Death, name: FaultName) =>
   crash(how, ({ collector }) => collector, name)
+const collectorPowerCut = collectorCrash('power cut', 'collector power cut')
 
 function brokerRestart(sessions: 'kept' | 'lost' | 'stale'): FaultKind {
   return {
@@ -153,7 +154,17 @@ export const faultKinds = {
     },
   },
   'disk write errors': diskTrouble('eioWrite'),
-  'disk sync errors': diskTrouble('eioSync'),
+  'disk sync errors': {
+    begin(world, seeded) {
+      const heal = diskTrouble('eioSync').begin(world, seeded)!
+      // A disk that fails takes the machine with it now and then, and what a sync has lost shows only then.
+      const takesMachine = seeded.chance(0.5)
+      return () => {
+        heal()
+        if (takesMachine) collectorPowerCut.begin(world, seeded)?.()
+      }
+    },
+  },
   'disk short writes': diskTrouble('shortWrite'),
   'disk slow': slow(({ collector: { disk } }) => disk.trouble),
   'disk bit flip': once(({ damageLog }) => damageLog()),
@@ -226,7 +237,7 @@ export const faultKinds = {
   'agent killed': agentCrash('killed', 'agent crash'),
   'agent power cut': agentCrash('power cut', 'agent power cut'),
   'collector killed': collectorCrash('killed', 'collector crash'),
-  'collector power cut': collectorCrash('power cut', 'collector power cut'),
+  'collector power cut': collectorPowerCut,
   'both crash': once((world, seeded) => {
     const { gateways, collector, timeline, coverage } = world
     coverage.hit('both crash')
