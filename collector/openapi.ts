@@ -4,7 +4,7 @@ import { shapes } from './fanout/shape.ts'
 /**
  * What a collector answers over HTTP, as OpenAPI 3.1, served at `/v1/openapi.json`. A test asks a running collector
  * for every path, parameter and status in it, and holds the answers to the schemas. The fleet's own routes, for
- * gateways and managers, are in docs/FLEET.md.
+ * gateways and managers, are in docs/FLEET-WIRE.md.
  */
 
 const text = { type: 'string' } as const
@@ -85,6 +85,22 @@ const verb = (summary: string, asks: object, answers: object, more: object = {})
       ...whoever,
       501: groupProblems[501],
       ...more,
+    },
+  },
+})
+const sink = inPath('sink', { type: 'string', pattern: '^[A-Za-z0-9_-]+$' })
+const noSink = { 404: problem('no such sink') }
+const ofSink = (summary: string, asks: object = object({})) => ({
+  post: {
+    summary: `${summary}; for managers`,
+    parameters: [sink],
+    requestBody: body(asks),
+    responses: {
+      200: json('it is remembered', ref('Sink')),
+      400: problem('the body makes no sense'),
+      415: problem('no JSON'),
+      ...noSink,
+      ...whoever,
     },
   },
 })
@@ -255,6 +271,32 @@ export const openapi = {
       object({ sought: { const: true } }),
       { ...noGroup, 409: problem('somebody reads from it') },
     ),
+    '/v1/sinks': {
+      get: {
+        summary: 'How far each sink is, and what troubles it; for managers',
+        responses: { 200: json('all', object({ sinks: list(ref('Sink')) })), ...whoever },
+      },
+    },
+    '/v1/sinks/{sink}/pause': ofSink('Writes nothing until it is resumed'),
+    '/v1/sinks/{sink}/resume': ofSink('Goes on where it was'),
+    '/v1/sinks/{sink}/backfill': ofSink(
+      'Writes a range again, up to where the sink is',
+      object({ from: text, to: text }, ['from', 'to']),
+    ),
+    '/v1/sinks/{sink}/dead': {
+      get: {
+        summary: 'What the output would not take: when, why and the record; for managers',
+        parameters: [sink],
+        responses: {
+          200: {
+            description: 'a JSON document a line, oldest first',
+            content: { 'application/x-ndjson': { schema: text } },
+          },
+          ...noSink,
+          ...whoever,
+        },
+      },
+    },
     '/v1/verify': {
       get: {
         summary: 'Checks every frame, batch and sequence',
@@ -352,6 +394,23 @@ export const openapi = {
           ),
         },
         ['asOf'],
+      ),
+      Sink: object(
+        {
+          name: text,
+          stream: { enum: streams },
+          kind: text,
+          phase: { enum: ['starting', 'running', 'failing', 'paused', 'stopped'] },
+          positions: list(offset),
+          behind: offset,
+          written: offset,
+          refused: offset,
+          failures: offset,
+          damaged: offset,
+          problem: object({ at: time, message: text }),
+          again: object({ from: text, to: text, left: offset }, ['from', 'to']),
+        },
+        ['problem', 'again'],
       ),
       Group: object({
         group: text,

@@ -34,7 +34,8 @@ async function start(t: TestContext): Promise<string> {
   await writeFile(join(folder, 'tokens'), lines.join(''))
   const file = join(folder, 'collector.yaml')
   const auth = 'auth: { mode: token, tokens: ./tokens }'
-  await writeFile(file, `data: ./data\nhttp: { port: 0 }\n${auth}\n`)
+  const sinks = 'sinks: [{ name: lake, parquet: { folder: ./lake } }]'
+  await writeFile(file, `data: ./data\nhttp: { port: 0 }\n${auth}\n${sinks}\n`)
   const collector = await Collector.open(await loadCollectorConfig(file, {}), silentLog)
   cleanUp(t, () => collector.close())
   return collector.url
@@ -208,6 +209,26 @@ test('every path, parameter, format and status that is described is so, on a run
   await ask('delete', one, { status: 404, path: etl })
   await ask('get', one, { status: 404, path: etl })
 
+  const lake = { sink: 'lake' }
+  await ask('get', '/v1/sinks', { status: 200 })
+  await ask('get', '/v1/sinks', { status: 401, who: 'nobody' })
+  await ask('get', '/v1/sinks', { status: 403, who: 'reader' })
+  for (const verb of ['pause', 'backfill', 'resume']) {
+    const path = `/v1/sinks/{sink}/${verb}`
+    const body = verb === 'backfill' ? '{"from":"0"}' : '{}'
+    await ask('post', path, { status: 200, path: lake, body })
+    await ask('post', path, { status: 400, path: lake, body: '{' })
+    await ask('post', path, { status: 404, path: { sink: 'none' }, body })
+    await ask('post', path, { status: 415, path: lake })
+    await ask('post', path, { status: 401, path: lake, who: 'nobody', body })
+    await ask('post', path, { status: 403, path: lake, who: 'reader', body })
+  }
+  const dead = '/v1/sinks/{sink}/dead'
+  await ask('get', dead, { status: 200, path: lake })
+  await ask('get', dead, { status: 404, path: { sink: 'none' } })
+  await ask('get', dead, { status: 401, path: lake, who: 'nobody' })
+  await ask('get', dead, { status: 403, path: lake, who: 'reader' })
+
   const missed: string[] = []
   for (const [path, operations] of Object.entries(paths))
     for (const [method, { parameters = [], responses }] of Object.entries(operations)) {
@@ -233,12 +254,15 @@ test('every path that the server knows is described', async () => {
     'completeness.ts',
     'permits.ts',
     'groups/api.ts',
+    'sinks/sinks.ts',
   ]) {
     const text = await readFile(new URL(`../../collector/${file}`, import.meta.url), 'utf8')
     for (const [, path] of text.matchAll(/'(\/(?:v1\/[a-z./]+|healthz|readyz|metrics))'/g))
       found.add(path!)
     for (const [, verbs] of text.matchAll(/\(\?:?\\\/\(([a-z|]+)\)\)\?\$/g))
       for (const verb of verbs!.split('|')) found.add(`/v1/groups/{group}/{stream}/${verb}`)
+    for (const [, verbs] of text.matchAll(/\\\/\((pause[a-z|]+)\)\$/g))
+      for (const verb of verbs!.split('|')) found.add(`/v1/sinks/{sink}/${verb}`)
   }
   assert.ok(found.size >= 9, [...found].join())
   for (const path of found)
