@@ -6,7 +6,8 @@ import type { Duplex } from 'node:stream'
 import { UserError } from '../shared/failure.ts'
 import type { HttpAnswer } from '../shared/ports.ts'
 import { systemClock } from '../shared/system.ts'
-import { json } from './ingest/ingest.ts'
+import { json, unavailable } from './ingest/ingest.ts'
+import { LogFailure } from './log/engine.ts'
 
 export type Handler = (
   request: IncomingMessage,
@@ -140,6 +141,8 @@ async function handle(
     await handler(request, response, url)
   } catch (error) {
     if (response.headersSent) response.destroy()
+    // A cluster that is between two leaders, say, cannot be read for a while.
+    else if (error instanceof LogFailure) send(response, unavailable(error))
     else send(response, json(500, { code: 'internal', message: String(error) }))
   }
 }

@@ -31,6 +31,8 @@ const whoever = {
   401: problem('nobody that is known here'),
   403: problem('not allowed to this one'),
 }
+/** For what asks the log, which a cluster between two leaders does not answer. */
+const away = { 503: problem('the log cannot be read now') }
 
 const parameter = (name: string, description: string, schema: object, more: object = {}) => ({
   name,
@@ -155,6 +157,7 @@ export const openapi = {
         summary: 'What each stream holds',
         responses: {
           200: json('by stream', { type: 'object', additionalProperties: ref('Stream') }),
+          ...away,
           ...whoever,
         },
       },
@@ -170,6 +173,7 @@ export const openapi = {
           },
           400: problem('a question that cannot be answered'),
           429: problem('too many Parquet files are being made'),
+          ...away,
           ...whoever,
         },
       },
@@ -189,6 +193,7 @@ export const openapi = {
             content: { 'text/event-stream': { schema: text }, ...contents },
           },
           400: problem('a question that cannot be answered'),
+          ...away,
           ...whoever,
         },
       },
@@ -206,6 +211,7 @@ export const openapi = {
           200: json('what can be said', ref('Completeness')),
           400: problem('a question that cannot be answered'),
           429: problem('too many questions wait'),
+          ...away,
           ...whoever,
         },
       },
@@ -274,7 +280,11 @@ export const openapi = {
     '/v1/sinks': {
       get: {
         summary: 'How far each sink is, and what troubles it; for managers',
-        responses: { 200: json('all', object({ sinks: list(ref('Sink')) })), ...whoever },
+        responses: {
+          200: json('all', object({ sinks: list(ref('Sink')) })),
+          ...away,
+          ...whoever,
+        },
       },
     },
     '/v1/sinks/{sink}/pause': ofSink('Writes nothing until it is resumed'),
@@ -303,6 +313,7 @@ export const openapi = {
         responses: {
           200: json('what was found', { type: 'object', required: ['problems'] }),
           429: problem('it is being verified already'),
+          ...away,
           ...whoever,
         },
       },
@@ -321,7 +332,7 @@ export const openapi = {
       },
     },
     '/metrics': {
-      get: { summary: 'For Prometheus', responses: { 200: plain('metrics'), ...whoever } },
+      get: { summary: 'For Prometheus', responses: { 200: plain('metrics'), ...away, ...whoever } },
     },
   },
   components: {

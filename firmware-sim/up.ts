@@ -370,15 +370,25 @@ class Plant {
     return output ? (JSON.parse(output) as SimReport) : { sent: 0, acknowledged: 0 }
   }
 
+  /** What the collector says is in the log. It is asked again while a cluster is between two leaders. */
+  async #logTotals(): Promise<Record<string, StreamTotals>> {
+    const endMs = systemClock.monotonicMs() + stuckAfterMs
+    for (;;) {
+      const { statusCode, body } = await request(`${this.#collectorUrl}/v1/streams`)
+      if (statusCode === 200) return (await body.json()) as Record<string, StreamTotals>
+      await body.dump()
+      if (statusCode !== 503 || systemClock.monotonicMs() > endMs)
+        throw new UserError(`the collector answers ${statusCode} (logs in ${this.#data})`)
+      await sleep(systemClock, 500)
+    }
+  }
+
   /** Stops the devices, then reads the ledger and the log, which must agree. */
   async report(startMs: number): Promise<UpReport> {
     await this.#devices?.stop()
     const status = (await this.#status()) ?? this.#last
     if (!status) throw new UserError(`the agent does not answer (logs in ${this.#data})`)
-    const { statusCode, body } = await request(`${this.#collectorUrl}/v1/streams`)
-    if (statusCode !== 200)
-      throw new UserError(`the collector answers ${statusCode} (logs in ${this.#data})`)
-    const log = (await body.json()) as Record<string, StreamTotals>
+    const log = await this.#logTotals()
     const { ledger, totals } = status
     const { sent, acknowledged } = this.#simReport()
     const inLog = log.readings?.readings ?? 0

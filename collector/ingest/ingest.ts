@@ -80,11 +80,7 @@ export class Ingest {
       }
       if (!(error instanceof LogFailure)) throw error
       this.counts.answers.unavailable += 1
-      return json(
-        503,
-        { code: error.code, message: oneLine(error.message) },
-        { 'retry-after': String(retryAfterDiskS) },
-      )
+      return unavailable(error)
     }
   }
 
@@ -153,6 +149,11 @@ function describe(answer: AppendAnswer): object {
 }
 
 /** An answer with a JSON document. */
+/** The log cannot do it now: come back. */
+export function unavailable({ code, message }: LogFailure): HttpAnswer {
+  return json(503, { code, message: oneLine(message) }, { 'retry-after': String(retryAfterDiskS) })
+}
+
 export function json(
   status: number,
   document: object,
