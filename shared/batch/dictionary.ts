@@ -3,6 +3,7 @@ import { ByteWriter } from './bytes.ts'
 import type { CborReader } from './cbor-reader.ts'
 import type { CborWriter } from './cbor-writer.ts'
 import { invalid } from './failure.ts'
+import { Scratch } from './scratch.ts'
 import { VarintReader } from './varint.ts'
 
 /**
@@ -26,6 +27,8 @@ type Channel = Pick<Series, 'metric' | 'unit' | 'between' | 'epsilon'>
 const betweens = ['raw', 'hold', 'linear'] as const
 const maxLabels = 64
 const column = new ByteWriter()
+/** One for all sources that have none: a batch may have as many sources as readings. */
+const noLabels: Source['labels'] = Object.freeze({})
 
 export function dictionaryOf(series: readonly Series[]): Dictionary {
   const sources = new Interner<Source>()
@@ -110,7 +113,7 @@ export function readSources(reader: CborReader, max: number): Source[] {
   const sources: Source[] = []
   for (let i = 0; i < length; i++) {
     if (!reader.next('array')) {
-      sources.push({ device: reader.text('device'), labels: {} })
+      sources.push({ device: reader.text('device'), labels: noLabels })
       continue
     }
     reader.array('source', 2, 2)
@@ -151,7 +154,13 @@ export function readChannels(reader: CborReader, max: number): Channel[] {
   return channels
 }
 
-/** @param count readings in the item: there are no more series than that */
+const sourceScratch = new Scratch((length) => new Uint16Array(length))
+const channelScratch = new Scratch((length) => new Uint16Array(length))
+
+/**
+ * @param count readings in the item: there are no more series than that
+ * @returns valid until the next call
+ */
 export function readPairs(
   bytes: Uint8Array,
   sources: Source[],
@@ -159,22 +168,25 @@ export function readPairs(
   count: number,
 ): Dictionary {
   const column = new VarintReader(bytes, 'series')
-  const sourceOf: number[] = []
-  const channelOf: number[] = []
+  const sourceOf = sourceScratch.take(count)
+  const channelOf = channelScratch.take(count)
+  let length = 0
   let source = 0
   while (!column.done) {
     source += column.nextSigned()
     const channel = column.next()
     if (!(source >= 0 && source < sources.length)) throw invalid('series: no such source')
     if (channel >= channels.length) throw invalid('series: no such channel')
-    if (sourceOf.push(source) > count) throw invalid('series: more than readings')
-    channelOf.push(channel)
+    if (length === count) throw invalid('series: more than readings')
+    sourceOf[length] = source
+    channelOf[length] = channel
+    length += 1
   }
   return {
     sources,
     channels,
-    sourceOf: Uint16Array.from(sourceOf),
-    channelOf: Uint16Array.from(channelOf),
+    sourceOf: length === count ? sourceOf : sourceOf.subarray(0, length),
+    channelOf: length === count ? channelOf : channelOf.subarray(0, length),
   }
 }
 

@@ -19,7 +19,7 @@ import { temporaryDirectory } from '../support/temporary.ts'
 /** Longest time that anything foreign may keep the event loop busy, ms of CPU. */
 const limitMs = 50
 /** A compiler or collector of garbage may get in between: the best of some tries is what the input costs. */
-const tries = 3
+const tries = 10
 
 const hex = (text: string) => Buffer.from(text.replaceAll(' ', ''), 'hex')
 const mebibyte = 2 ** 20
