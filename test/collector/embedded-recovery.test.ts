@@ -1,8 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import crc32c from 'crc-32/crc32c.js'
-import { pino } from 'pino'
-import { FolderView } from '../../collector/log/embedded/folder-view.ts'
 import { anyMark } from '../../collector/log/embedded/frame.ts'
 import { verifyLog } from '../../collector/log/embedded/verify.ts'
 import type { LogEngine } from '../../collector/log/engine.ts'
@@ -85,40 +83,6 @@ test('a power cut at any byte of a group leaves what was acknowledged, and whole
     assert.deepEqual((await verifyLog(image)).problems, [])
   }
   assert.deepEqual([...kept], [3, 4, 5])
-})
-
-test('zeros in front of the writer are no part of the log, nor what a crash has left', async () => {
-  const disk = new MemoryDisk()
-  const log = await openLog(disk)
-  const agent = new TestAgent()
-  await appendAll(log, [agent.readings(3)])
-  const { length } = disk.bytesOf(segment(1))
-  const clock = new ManualClock()
-  const folder = (await FolderView.open(disk, clock))!
-  await appendAll(log, [agent.readings(3)])
-  assert.equal(disk.bytesOf(segment(1)).length, length, 'the file grows with each batch')
-
-  // Whoever follows the folder is told nothing by the file's length.
-  const stop = new AbortController()
-  const follow = { stream: 'readings', follow: true, signal: stop.signal } as const
-  const followed: number[] = []
-  for await (const item of folder.read(follow)) {
-    followed.push(item.first)
-    if (followed.length === 2) stop.abort()
-    else void clock.advance(1_000)
-  }
-  assert.deepEqual(followed, [1, 4])
-
-  const lines: string[] = []
-  const logger = pino({ level: 'info' }, { write: (line: string) => void lines.push(line) })
-  const cut = disk.powerCut((_, { bytes }) => bytes)
-  const after = await openLog(cut, { logger })
-  assert.deepEqual(await contentOf(after), ['1-3', '4-6'])
-  assert.deepEqual(lines, [])
-  await after.close()
-  await log.close()
-  for (const each of [cut, disk])
-    assert.ok(each.bytesOf(segment(1)).length < 2_000, 'zeros are left behind')
 })
 
 test('of a torn group nothing behind the first loss is served', async () => {
