@@ -48,18 +48,10 @@ test('a power cut at any byte of a group leaves what was acknowledged, and whole
   let syncs = 0
   disk.before = (call, path) => {
     if (call !== 'sync' || path !== segment(1) || ++syncs < 2) return
-    const [written, synced] = [disk.bytesOf(path), disk.syncedOf(path)]
-    const from = written.findIndex((byte, i) => byte !== synced[i])
-    const to = written.findLastIndex((byte, i) => byte !== synced[i]) + 1
-    for (let end = from; end <= to; end++)
+    const { length } = disk.bytesOf(path)
+    for (let size = disk.syncedOf(path).length; size <= length; size++)
       images.push(
-        disk.powerCut((of, { synced }) => {
-          if (of !== path) return synced
-          // The group was written over zeros: it stands up to here, and they behind it.
-          const torn = synced.slice()
-          torn.set(written.subarray(from, end), from)
-          return torn
-        }),
+        disk.powerCut((of, { bytes, synced }) => (of === path ? bytes.subarray(0, size) : synced)),
       )
     throw new Error('the power is gone')
   }

@@ -100,14 +100,12 @@ class PartitionFolder implements PartitionView {
     const found = await findSegments(this.disk, this.directory, this.#found)
     const last = found.at(-1)
     const lastBefore = this.#found.at(-1)
-    const endBefore = this.#segments.at(-1)?.summary.end
-    const isSameFile =
+    const isSame =
       found.length === this.#found.length &&
       last?.number === lastBefore?.number &&
       last?.size === lastBefore?.size
     this.#found = found
-    // The writer keeps zeros in front of itself: there may be more although the file is as long as before.
-    if (isSameFile && (last?.size ?? 0) <= (endBefore ?? 0)) return
+    if (isSame) return
     const known = new Map(this.#segments.map((segment) => [segment.number, segment]))
     const segments: Segment[] = []
     for (const [i, segment] of found.entries()) {
@@ -115,7 +113,7 @@ class PartitionFolder implements PartitionView {
       if (now) segments.push(now)
     }
     this.#segments = segments
-    if (!isSameFile || segments.at(-1)?.summary.end !== endBefore) this.#version += 1
+    this.#version += 1
   }
 
   /** @returns undefined when it is gone meanwhile */

@@ -54,17 +54,7 @@ interface Active {
   segment: Segment
   index: SegmentIndex
   header: SegmentHeader
-  /** Length of the file. Behind the synced part it is zeros, or what a write left that failed. */
-  length: number
 }
-
-/**
- * So many zeros are written behind a group that reaches the end of the file. Into blocks that are there a
- * group is synced in half the time, since the file system has nothing to note of it.
- */
-const aheadBytes = 256 * 1024
-/** Larger groups take longer to write than to sync, and zeros would be written for hardly any of them. */
-const maxGroupAheadBytes = 64 * 1024
 
 /** How long a disk in trouble is left alone before it is tried again. */
 const healEveryMs = 1000
@@ -197,7 +187,7 @@ export class Partition implements PartitionView {
     await this.#upkeep.done()
     this.#state = 'closed'
     this.#bell.ring()
-    await closeAtEnd(this.#active)
+    await this.#active.file.close().catch(() => {})
   }
 
   async #writeAll(): Promise<void> {
@@ -242,8 +232,7 @@ export class Partition implements PartitionView {
     const { summary } = this.#active.index
     if (summary.frames > 0 && summary.end + bytes > this.#options.segmentBytes) await this.#roll()
 
-    const active = this.#active
-    const { file, index, header } = active
+    const { file, index, header } = this.#active
     const { mark } = header
     const group = index.summary.end
     const next = perStream((stream) => index.summary.streams[stream].next)
@@ -252,21 +241,15 @@ export class Partition implements PartitionView {
       for (const stream of streams) next[stream] += entry.feeds[stream].count
       return head
     })
-    const chunks = entries.flatMap(({ body }, i) => [heads[i]!, body])
-    const end = chunks.reduce((position, { length }) => position + length, group)
-    const ahead = end > active.length ? this.#zerosBehind(group, end) : none
-    await file.write([...chunks, ahead], group)
-    active.length = Math.max(active.length, end + ahead.length)
+    await file.write(
+      entries.flatMap(({ body }, i) => [heads[i]!, body]),
+      group,
+    )
     await file.sync()
     const frames = heads.map((head) => decodeHead(head, 0)!)
     for (const frame of frames) index.add(index.summary.end, frame)
     this.#bell.ring()
     return frames
-  }
-
-  #zerosBehind(group: number, end: number): Uint8Array {
-    if (end - group > maxGroupAheadBytes) return none
-    return zeros.subarray(0, Math.max(0, this.#options.segmentBytes - end))
   }
 
   /** Seals the active segment and goes on in a new one. */
@@ -279,7 +262,7 @@ export class Partition implements PartitionView {
       first: perStream((stream) => summary.streams[stream].next),
     })
     this.#kept.segments = [...this.#kept.segments, this.#active.segment]
-    await closeAtEnd(sealed)
+    await sealed.file.close().catch(() => {})
     this.#upkeep.afterSealing(sealed.segment, sealed.index)
   }
 
@@ -347,22 +330,12 @@ export class Partition implements PartitionView {
   }
 }
 
-const zeros: Uint8Array = new Uint8Array(aheadBytes)
-const none = zeros.subarray(0, 0)
-
-/** Cuts off what lies behind the frames. Nothing rests on it: a reader knows where they end. */
-async function closeAtEnd({ file, index, length }: Active): Promise<void> {
-  const { end } = index.summary
-  if (length > end) await file.truncate(end).catch(() => {})
-  await file.close().catch(() => {})
-}
-
 async function reopen(
   { disk, directory }: PartitionOptions,
   active: NonNullable<Recovered['active']>,
 ): Promise<Active> {
   const file = await disk.open(segmentPath(directory, active.segment.number), 'write')
-  return { ...active, file, length: active.index.summary.end }
+  return { ...active, file }
 }
 
 /** Makes the folder and what is above it durable: a segment is lost with the name of a folder on its path. */
@@ -397,5 +370,5 @@ async function begin(
   const index = SegmentIndex.empty(first, segmentHeaderLength)
   const { summary, blocks } = index
   const segment = { number, mark, isSifted: false, summary, blocks }
-  return { file, segment, index, header, length: segmentHeaderLength }
+  return { file, segment, index, header }
 }

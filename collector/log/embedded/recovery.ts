@@ -91,9 +91,6 @@ export async function recover(disk: Disk, directory: string): Promise<Recovered>
   }
 }
 
-/** Read at a time. */
-const pieceBytes = 256 * 1024
-
 /** Remembers which ledger of an agent is its newest: retention keeps that one. */
 export function noteLedger(memory: HeldMemory, { agent, feeds }: Frame): void {
   const { first, count } = feeds.ledger
@@ -179,23 +176,11 @@ async function recoverTail(
   try {
     const { index, group } = await readTail(file, segment, seen)
     const { end } = index.summary
-    const cutBytes = (await endWithoutZeros(file, end, segment.size)) - end
     await settle(file, group, end, segment.size)
-    return { index, cutBytes }
+    return { index, cutBytes: segment.size - end }
   } finally {
     await file.close()
   }
-}
-
-/** Where what was written ends, at `from` or behind it: the writer keeps zeros in front of itself. */
-async function endWithoutZeros(file: DiskFile, from: number, to: number): Promise<number> {
-  for (let end = to; end > from; ) {
-    const start = Math.max(from, end - pieceBytes)
-    const last = (await file.read(start, end - start)).findLastIndex((byte) => byte !== 0)
-    if (last >= 0) return start + last + 1
-    end = start
-  }
-  return from
 }
 
 /**
