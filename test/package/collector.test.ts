@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
 import {
+  chmodSync,
   chownSync,
   mkdirSync,
   mkdtempSync,
@@ -9,7 +10,7 @@ import {
   statSync,
   writeFileSync,
 } from 'node:fs'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { after, before, test } from 'node:test'
 import { stringify } from 'yaml'
 import { Mosquitto } from '../support/mosquitto.ts'
@@ -108,8 +109,9 @@ test('executables alone make a fleet: founded, joined, and told what to do', asy
     collector: url,
     more: { fleet: { probation: '5s' } },
   })
-  // The service's user owns it, and root enrols.
+  // The service's user owns it and gets there, and root enrols.
   mkdirSync(gateway.data)
+  chmodSync(dirname(gateway.data), 0o755)
   if (process.getuid?.() === 0) chownSync(gateway.data, 65_534, 65_534)
   const token = await ask(collector, 'fleet', 'invite', 'gw-001', '--fleet', folder)
   await ask(agent, 'enrol', '--url', url, '--token', token, '--config', gateway.configFile)
