@@ -14,10 +14,11 @@ import { keepsQueue, Mosquitto } from '../support/mosquitto.ts'
 import { Cloud, Gateway } from '../support/plant.ts'
 import { device } from '../support/publisher.ts'
 import { Sensor } from '../support/sensor.ts'
+import { slowness } from '../support/slowness.ts'
 import { temporaryDirectory } from '../support/temporary.ts'
 
-/** Longest time that anything foreign may keep the event loop busy, ms of CPU. */
-const limitMs = 50
+/** Longest time that anything foreign may keep the event loop busy, ms of CPU: 50 on a machine of usual speed. */
+const limitMs = 50 * slowness()
 /** A compiler or collector of garbage may get in between: the best of some tries is what the input costs. */
 const tries = 10
 
@@ -151,7 +152,7 @@ test('no body makes the collector work for long; each is refused, and batches go
     if (ms > worst.ms) Object.assign(worst, { name, ms })
     assert.ok(ms < limitMs, `${name}: ${ms} ms`)
   }
-  t.diagnostic(`the worst is ${worst.name}: ${worst.ms.toFixed(1)} ms`)
+  t.diagnostic(`the worst is ${worst.name}: ${worst.ms.toFixed(1)} of ${limitMs.toFixed(0)} ms`)
   const answer = await post(agent.readings(1).body('gzip'), 'gzip')
   assert.equal(answer.status, 200)
 })
