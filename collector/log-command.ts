@@ -19,6 +19,7 @@ import { nodeDisk } from './log/embedded/disk.ts'
 import { FolderView } from './log/embedded/folder-view.ts'
 import { verifyLog } from './log/embedded/verify.ts'
 import { LogFailure } from './log/engine.ts'
+import { table } from './print.ts'
 import {
   type CompletenessText,
   checkPartitions,
@@ -395,14 +396,4 @@ export async function credentials({
 function print(text: string | Uint8Array): Promise<void> | void {
   if (text.length > 0 && !process.stdout.write(text))
     return new Promise((resolve) => process.stdout.once('drain', () => resolve()))
-}
-
-function table(rows: string[][]): string {
-  const widths = rows[0]!.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)))
-  const line = (row: string[]) =>
-    row
-      .map((cell, i) => cell.padEnd(widths[i]!))
-      .join('  ')
-      .trimEnd()
-  return `${rows.map(line).join('\n')}\n`
 }

@@ -2,8 +2,8 @@ import type { IncomingMessage } from 'node:http'
 import { text } from 'node:stream/consumers'
 import type { Command } from 'commander'
 import { UserError } from '../shared/failure.ts'
-import { printJson, table } from './fleet-command/options.ts'
 import { credentials } from './log-command.ts'
+import { printJson, table } from './print.ts'
 import type { SinkStatus } from './sinks/runner.ts'
 
 interface CollectorOptions {

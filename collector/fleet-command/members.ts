@@ -8,13 +8,13 @@ import { formatInvitation } from '../../shared/fleet/invitation.ts'
 import { systemClock } from '../../shared/system.ts'
 import { CsvReader } from '../../shared/trace/csv.ts'
 import { addPerson, initFleet } from '../fleet/files.ts'
+import { printJson } from '../print.ts'
 import {
   checkedAgent,
   checkedLabels,
   durationOption,
   type FleetOptions,
   openApi,
-  printJson,
   withFleet,
 } from './options.ts'
 

@@ -1,14 +1,13 @@
 import type { Command } from 'commander'
 import type { Document } from '../../shared/fleet/envelope.ts'
 import type { DocumentCheck } from '../fleet-command.ts'
+import { printJson, table } from '../print.ts'
 import { readChecked } from './document.ts'
 import {
   checkedAgent,
   durationOption,
   type FleetOptions,
   openFleet,
-  printJson,
-  table,
   withBroker,
 } from './options.ts'
 import { runCommand } from './run-command.ts'

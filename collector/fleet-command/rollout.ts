@@ -5,9 +5,10 @@ import { UserError } from '../../shared/failure.ts'
 import { systemClock } from '../../shared/system.ts'
 import { type Amount, parseAmount } from '../fleet/rollout.ts'
 import type { DocumentCheck } from '../fleet-command.ts'
+import { printJson } from '../print.ts'
 import type { FleetClient, RolloutView } from './client.ts'
 import { checkedGroup, diffText, documentOf, expires, readChecked, runs, seal } from './document.ts'
-import { durationOption, type FleetOptions, openApi, printJson, withFleet } from './options.ts'
+import { durationOption, type FleetOptions, openApi, withFleet } from './options.ts'
 import { Progress } from './progress.ts'
 
 const lookEveryMs = 250

@@ -3,14 +3,13 @@ import { stopSignal } from '../../shared/command.ts'
 import { UserError } from '../../shared/failure.ts'
 import type { Document } from '../../shared/fleet/envelope.ts'
 import { type CommandName, commandNames } from '../../shared/fleet/reports.ts'
+import { printJson, table } from '../print.ts'
 import type { AgentView } from './client.ts'
 import {
   checkedAgent,
   durationOption,
   type FleetOptions,
   openFleet,
-  printJson,
-  table,
   withBroker,
 } from './options.ts'
 import { lines, runCommand } from './run-command.ts'
