@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { size } from '../../shared/config.ts'
+import { duration, size } from '../../shared/config.ts'
 import { type Stream, streams } from '../../shared/reading.ts'
 import { sinkKinds } from './kinds.ts'
 import type { SinkKind } from './sink.ts'
@@ -38,6 +38,13 @@ const sinkSchema = z.strictObject({
   from: from.prefault('beginning'),
   /** Records that the output will never take are kept, up to this size, and then the oldest go. */
   deadLetter: size({ min: '64KiB', max: '64GiB' }).prefault('64MiB'),
+  /** After the n-th failure in a row it waits a random time of up to min(max, base · 2^(n − 1)). */
+  retry: z
+    .strictObject({
+      base: duration({ min: '10ms', max: '10m' }).prefault('1s'),
+      max: duration({ min: '10ms', max: '1h' }).prefault('60s'),
+    })
+    .prefault({}),
   ...Object.fromEntries(
     Object.entries(sinkKinds).map(([name, { schema }]) => [name, schema.optional()]),
   ),
@@ -53,6 +60,8 @@ export interface SinkConfig {
   match: { device?: readonly string[] | undefined; metric?: readonly string[] | undefined }
   from: 'beginning' | 'now' | number
   deadLetter: number
+  /** ms */
+  retry: { base: number; max: number }
   kindName: string
   kind: SinkKind
   /** As the kind's schema gives them. */
@@ -61,11 +70,11 @@ export interface SinkConfig {
 
 export function sinkConfigs(given: z.output<typeof sinksSchema>): SinkConfig[] {
   return (given as readonly Given[]).map((sink) => {
-    const { name, stream, match = {}, from, deadLetter } = sink
+    const { name, stream, match = {}, from, deadLetter, retry } = sink
     const kindName = kindNames.find((each) => sink[each] !== undefined)!
     const options = sink[kindName]
     const kind = sinkKinds[kindName]!
-    return { name, stream, match, from, deadLetter, kindName, kind, options }
+    return { name, stream, match, from, deadLetter, retry, kindName, kind, options }
   })
 }
 
@@ -79,6 +88,7 @@ export function sinkProblems(
   for (const [index, sink] of (given as readonly Given[]).entries()) {
     const complain = (message: string, ...path: string[]) =>
       problems.push({ path: [index, ...path], message })
+    if (sink.retry.base > sink.retry.max) complain('is more than max', 'retry', 'base')
     if (names.has(sink.name)) complain(`"${sink.name}" is there twice`, 'name')
     names.add(sink.name)
     if (sink.match && sink.stream !== 'readings' && sink.stream !== 'alerts')

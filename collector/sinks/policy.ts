@@ -1,7 +1,3 @@
-/** How long to wait after the n-th failure in a row, before jitter: 1, 2, 4 … 60 s. */
-const base = 1_000
-const max = 60_000
-
 /**
  * Uniform in 0 … min(max, base · 2^(failures − 1)), so that many sinks do not come back to a restarted
  * output as one; never before the output wants it.
@@ -10,7 +6,12 @@ const max = 60_000
  * @param uniform in [0, 1)
  * @returns ms
  */
-export function retryDelayMs(failures: number, uniform: number, atLeastMs = 0): number {
+export function retryDelayMs(
+  failures: number,
+  { base, max }: { base: number; max: number },
+  uniform: number,
+  atLeastMs = 0,
+): number {
   return Math.max(atLeastMs, uniform * Math.min(max, base * 2 ** Math.min(failures - 1, 16)))
 }
 

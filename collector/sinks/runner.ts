@@ -250,7 +250,7 @@ export class SinkRunner implements AsyncDisposable {
         const message = (err as Error).message
         this.#problem = { at: formatTime(clock.wallMs()), message }
         const atLeastMs = err instanceof SinkFailure ? err.retryAfterMs : 0
-        const delayMs = retryDelayMs(failures, random.uniform(), atLeastMs)
+        const delayMs = retryDelayMs(failures, this.config.retry, random.uniform(), atLeastMs)
         const line = { sink: name, err, delayMs: Math.round(delayMs) }
         // Of collectors that share a log and a sink one is always the slower.
         if (err instanceof SinkFailure && err.code === 'SINK_MOVED')

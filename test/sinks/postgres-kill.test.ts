@@ -28,7 +28,13 @@ async function oneOfEach(t: TestContext, database: string, fault: Fault): Promis
     more: {
       log: { partitions: 2, segment: '64KiB' },
       // Small transactions, so that many are cut in the middle.
-      sinks: [{ name: 'history', postgres: { url, rows: 200, wait: '5ms' } }],
+      sinks: [
+        {
+          name: 'history',
+          retry: { base: '50ms', max: '1s' },
+          postgres: { url, rows: 200, wait: '5ms' },
+        },
+      ],
     },
   })
   await cloud.start()

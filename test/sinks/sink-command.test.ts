@@ -128,13 +128,15 @@ test('every problem with sinks is told at `collector check`, with its path', asy
     [
       ...lines.slice(0, 3),
       '  - { name: b }',
+      "  - { name: r, retry: { base: 2m }, postgres: { url: 'postgresql://h/d' } }",
       "  - { name: b, stream: gaps, match: { device: x }, postgres: { url: 'postgresql://h/d' } }",
     ].join('\n'),
   )
   const second = await Headgate.run(t, ['collector', 'check', '--config', file])
   assert.match(second.stderr, /sinks\.0: takes one of .*postgres/)
-  assert.match(second.stderr, /sinks\.1\.name: "b" is there twice/)
-  assert.match(second.stderr, /sinks\.1\.match: records of gaps have no device/)
+  assert.match(second.stderr, /sinks\.1\.retry\.base: is more than max/)
+  assert.match(second.stderr, /sinks\.2\.name: "b" is there twice/)
+  assert.match(second.stderr, /sinks\.2\.match: records of gaps have no device/)
 })
 
 test('a password comes from the environment, and is not shown', async (t) => {

@@ -14,7 +14,7 @@ import { readings } from './readings.ts'
 
 /** 16 bytes that are told apart by one. */
 export function incarnation(id: number): Uint8Array {
-  return new Uint8Array(16).fill(id)
+  return new Uint8Array(Uint32Array.from({ length: 4 }, () => id).buffer)
 }
 
 /** An agent that numbers what it sends, as far as the collector can see. */

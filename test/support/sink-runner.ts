@@ -97,6 +97,7 @@ export async function startRunner(
       match: {},
       from: 'beginning',
       deadLetter: 2 ** 20,
+      retry: { base: 1_000, max: 60_000 },
       kindName: 'test',
       kind: output.kind,
       options: undefined,
