@@ -7,8 +7,7 @@ import {
 } from '../shared/client.ts'
 import type { Stream } from '../shared/reading.ts'
 import type { LogReader, Query } from './fanout/fanout.ts'
-import { maxInflatedBytes } from './fanout/record.ts'
-import { type LogItem, noFeed, perStream } from './log/engine.ts'
+import { type LogItem, maxInflatedBytes, noFeed, perStream } from './log/engine.ts'
 
 /** A collector's log as if it were here, to be read as an engine or a folder is. */
 export class RemoteLog implements LogReader {

@@ -1,7 +1,7 @@
 import { decodeBatch, inflate } from '../../shared/batch.ts'
 import { type AdmittedReading, clocksSetAfterMs, Quality } from '../../shared/reading.ts'
+import { maxInflatedBytes } from '../log/engine.ts'
 import type { LogReader } from './fanout.ts'
-import { maxInflatedBytes } from './record.ts'
 
 /** A reading without a time of its own carries its arrival's, which batching may have coarsened by this. */
 const arrivalToleranceMs = 1_000

@@ -1,8 +1,13 @@
 import { type Batch, decodeBatch, type Gap, inflate } from '../../shared/batch.ts'
 import { SeriesTable } from '../../shared/reading.ts'
-import type { LogItem, ReadRequest, Statistics, StoredBatch } from '../log/engine.ts'
+import {
+  type LogItem,
+  maxInflatedBytes,
+  type ReadRequest,
+  type Statistics,
+  type StoredBatch,
+} from '../log/engine.ts'
 import type { LogReader } from './fanout.ts'
-import { maxInflatedBytes } from './record.ts'
 
 /** A log that also says where it begins. */
 export interface KnownLog extends LogReader {

@@ -7,7 +7,7 @@ import {
   type RecordValue,
 } from '../../shared/batch.ts'
 import type { AdmittedReading, Lane, SeriesTable, Stream } from '../../shared/reading.ts'
-import { type StoredBatch, streamOfRecord } from '../log/engine.ts'
+import { maxInflatedBytes, type StoredBatch, streamOfRecord } from '../log/engine.ts'
 
 /** One record of a stream, with who sent it and where it stands in the log. */
 export type LogRecord = Place &
@@ -34,9 +34,6 @@ export interface Place {
   fromMs: number
   toMs: number
 }
-
-/** More than any collector takes; a log may have been written under a higher limit than today's. */
-export const maxInflatedBytes = 256 * 1024 * 1024
 
 /**
  * The records that one stream gets from a batch, in order of offsets.

@@ -1,4 +1,10 @@
-import { type Encoding, inflate, inspectBatch, WireFailure } from '../../shared/batch.ts'
+import {
+  type Encoding,
+  inflate,
+  inspectBatch,
+  outlineBatch,
+  WireFailure,
+} from '../../shared/batch.ts'
 import { type Entry, type Feed, noFeed, perStream, streamOfRecord } from '../log/engine.ts'
 
 export interface EntryLimits {
@@ -11,7 +17,7 @@ export interface EntryLimits {
 const maxAgentBytes = 255
 
 /**
- * Makes a body ready for the log: checked whole, with what each stream gets from it.
+ * Makes a body ready for the log, with what each stream gets from it. Its columns are left to `Entry.check`.
  *
  * @param arrivedMs collector's wall time
  * @throws WireFailure when it is no batch, or larger than the limits
@@ -24,7 +30,7 @@ export function readEntry(
   if (body.length > maxBodyBytes)
     throw new WireFailure('WIRE_TOO_LARGE', `over ${maxBodyBytes} bytes`)
   const bytes = inflate(body, encoding, maxInflatedBytes)
-  const { header, items } = inspectBatch(bytes)
+  const { header, items } = outlineBatch(bytes)
   if (header.agent === '' || Buffer.byteLength(header.agent) > maxAgentBytes)
     throw new WireFailure('WIRE_INVALID', `an agent's name has 1 to ${maxAgentBytes} bytes`)
 
@@ -40,7 +46,12 @@ export function readEntry(
     }
   }
   if (header.ledger) add(feeds.ledger, 1, header.sentMs, header.sentMs)
-  return { header, feeds, encoding, body, arrivedMs }
+  let unchecked: Uint8Array | undefined = bytes
+  const check = () => {
+    if (unchecked) inspectBatch(unchecked)
+    unchecked = undefined // An entry may wait for long, and is ten times as large inflated.
+  }
+  return { header, feeds, encoding, body, arrivedMs, check }
 }
 
 function add(feed: Feed, count: number, fromMs: number, toMs: number): void {

@@ -1,7 +1,7 @@
 import { chainItem, decodeBatch, inflate, readingsOf } from '../../shared/batch.ts'
 import { type Chain, sameChain } from '../../shared/chain.ts'
 import { SeriesTable, type Stream, streams } from '../../shared/reading.ts'
-import { perStream, type StoredBatch, streamOfRecord } from './engine.ts'
+import { maxInflatedBytes, perStream, type StoredBatch, streamOfRecord } from './engine.ts'
 
 /** What was found by reading a whole log. */
 export interface VerifyReport {
@@ -18,7 +18,6 @@ export interface VerifyReport {
 }
 
 const maxProblems = 1000
-const maxInflatedBytes = 256 * 1024 * 1024
 
 /** What a log says of a batch. */
 type StoredBatchFacts = Omit<StoredBatch, 'body' | 'partition'>

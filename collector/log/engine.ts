@@ -19,7 +19,8 @@ export interface LogEngine extends AsyncDisposable {
    * Checks the batch's sequence against what is held and appends it. Resolves once the answer is true
    * for good: an accepted batch is durable, and so is what a refusal says is held.
    *
-   * @throws LogFailure LOG_DISK when it could not be made durable, LOG_CLOSED; nothing was taken then
+   * @throws LogFailure LOG_DISK when it could not be made durable, LOG_CLOSED; WireFailure when its check fails;
+   *   nothing was taken then
    */
   append(entry: Entry): Promise<AppendAnswer>
 
@@ -52,6 +53,13 @@ export interface Entry {
   body: Uint8Array
   /** Collector's wall time, ms. */
   arrivedMs: number
+  /**
+   * Looks through what has not been looked at; further calls do nothing. Nothing is answered and nothing given to
+   * readers before. Absent where nothing is left to look at.
+   *
+   * @throws WireFailure when it is no batch after all
+   */
+  check?: () => void
 }
 
 /** What a stream gets from a batch. */
@@ -105,6 +113,9 @@ export interface ReadRequest {
   follow?: boolean
   signal?: AbortSignal | undefined
 }
+
+/** More than any collector takes; a log may have been written under a higher limit than today's. */
+export const maxInflatedBytes = 256 * 1024 * 1024
 
 export type LogItem = ({ type: 'batch' } & StoredBatch) | Damage
 

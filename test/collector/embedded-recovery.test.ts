@@ -1,11 +1,12 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import crc32c from 'crc-32/crc32c.js'
+import { FolderView } from '../../collector/log/embedded/folder-view.ts'
 import { anyMark } from '../../collector/log/embedded/frame.ts'
 import { verifyLog } from '../../collector/log/embedded/verify.ts'
 import type { LogEngine } from '../../collector/log/engine.ts'
 import type { Stream } from '../../shared/reading.ts'
-import { entryOf, readAll } from '../contract/log-engine.ts'
+import { entryOf, readAll, unreadableEntry } from '../contract/log-engine.ts'
 import { incarnation, TestAgent, type TestBatch } from '../support/batches.ts'
 import { openLog } from '../support/embedded-log.ts'
 import { ManualClock } from '../support/manual-clock.ts'
@@ -75,6 +76,69 @@ test('a power cut at any byte of a group leaves what was acknowledged, and whole
     assert.deepEqual((await verifyLog(image)).problems, [])
   }
   assert.deepEqual([...kept], [3, 4, 5])
+})
+
+test('a batch that a crash left before it was looked through is served only if it is one', async () => {
+  const disk = new MemoryDisk()
+  const log = await openLog(disk)
+  const agent = new TestAgent()
+  await appendAll(log, [agent.readings(3)])
+  const next = agent.readings(3)
+  for (const entry of [unreadableEntry(next), entryOf(next)]) {
+    const { check } = entry
+    let image: MemoryDisk | undefined
+    const crash = () => {
+      image ??= disk.powerCut((_, { bytes }) => bytes)
+      check!()
+    }
+    await log.append({ ...entry, check: crash }).catch(() => {})
+
+    const content = entry.encoding === 'gzip' ? ['1-3', '4-6'] : ['1-3']
+    const view = (await FolderView.open(image!, new ManualClock()))!
+    assert.equal((await view.statistics()).readings.batches, content.length)
+    await using after = await openLog(image!)
+    assert.deepEqual(await contentOf(after), content)
+    await after.append(entryOf(next))
+    assert.deepEqual(await contentOf(after), ['1-3', '4-6'])
+    assert.deepEqual((await verifyLog(image!)).problems, [])
+  }
+})
+
+test('who follows the folder is not given what was taken back', async () => {
+  const disk = new MemoryDisk()
+  const log = await openLog(disk)
+  const agent = new TestAgent()
+  await appendAll(log, [agent.readings(3)])
+  const bytesNow = () => disk.powerCut((_, { bytes }) => bytes)
+  const followed = bytesNow()
+  const file = await followed.open(segment(1), 'write')
+  const { length } = followed.bytesOf(segment(1))
+  const become = async (other: MemoryDisk) => {
+    await file.truncate(length)
+    await file.write([other.bytesOf(segment(1)).subarray(length)], length)
+  }
+  const clock = new ManualClock()
+  const view = (await FolderView.open(followed, clock))!
+  const seen: string[] = []
+  const reading = (async () => {
+    for await (const item of view.read({ stream: 'readings', follow: true }))
+      if (item.type === 'batch' && seen.push(`${item.first}-${item.last}`) === 2) break
+  })()
+
+  let unchecked: MemoryDisk | undefined
+  const bad = unreadableEntry(new TestAgent({ name: 'gw-002' }).readings(2))
+  const crash = () => {
+    unchecked = bytesNow()
+    bad.check!()
+  }
+  await assert.rejects(log.append({ ...bad, check: crash }))
+  await become(unchecked!)
+  await clock.advance(1000)
+  await appendAll(log, [agent.readings(3)])
+  await become(bytesNow())
+  while (seen.length < 2) await clock.advance(1000)
+  await reading
+  assert.deepEqual(seen, ['1-3', '4-6'])
 })
 
 test('of a torn group nothing behind the first loss is served', async () => {

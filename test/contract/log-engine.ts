@@ -11,7 +11,7 @@ import type {
 import type { Gap } from '../../shared/batch.ts'
 import { chainStart } from '../../shared/chain.ts'
 import type { AdmittedReading, Stream } from '../../shared/reading.ts'
-import { incarnation, TestAgent, type TestBatch } from '../support/batches.ts'
+import { incarnation, TestAgent, type TestBatch, unreadable } from '../support/batches.ts'
 import { reading } from '../support/readings.ts'
 
 /** Storage of one test's own, on which the engine is opened, closed and opened again. */
@@ -29,6 +29,12 @@ export interface StorageOptions {
 export function entryOf(batch: TestBatch, arrivedMs = 1_767_225_600_000): Entry {
   const limits = { maxBodyBytes: 2 ** 20, maxInflatedBytes: 2 ** 23 }
   return readEntry(batch.body(), 'gzip', { ...limits, arrivedMs })
+}
+
+/** A batch that is none, once its columns are looked at. */
+export function unreadableEntry(batch: TestBatch): Entry {
+  const limits = { maxBodyBytes: 2 ** 20, maxInflatedBytes: 2 ** 23 }
+  return readEntry(unreadable(batch), 'identity', { ...limits, arrivedMs: 1_767_225_600_000 })
 }
 
 /** Reads to the end what is there, one partition after the other unless it names one. */
@@ -118,6 +124,29 @@ export function logEngineContract(
         encoding: 'gzip',
       },
     )
+  })
+
+  check('what turns out to be no batch is refused, alone and among others', async ({ open }) => {
+    const log = await open()
+    const one = new TestAgent()
+    await log.append(entryOf(one.readings(3)))
+    const next = one.readings(3)
+    await assert.rejects(log.append(unreadableEntry(next)), { code: 'WIRE_INVALID' })
+    const other = new TestAgent({ name: 'gw-002' }).readings(2)
+    const answers = await Promise.allSettled([
+      log.append(entryOf(other)),
+      log.append(unreadableEntry(next)),
+      log.append(entryOf(next)),
+    ])
+    assert.deepEqual(
+      answers.map((answer) =>
+        answer.status === 'fulfilled' ? answer.value.code : answer.reason.code,
+      ),
+      ['accepted', 'WIRE_INVALID', 'accepted'],
+    )
+    await log.close()
+    await using after = await open()
+    assert.deepEqual((await countsOf(after, 'readings')).sort(), [2, 3, 3])
   })
 
   check('a repeat is a duplicate, whatever its bounds, and appends nothing', async ({ open }) => {

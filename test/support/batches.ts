@@ -1,3 +1,4 @@
+import assert from 'node:assert/strict'
 import {
   type BatchHeader,
   chainItem,
@@ -6,7 +7,9 @@ import {
   encodeBatch,
   encodeItem,
   type Item,
+  inspectBatch,
   itemCount,
+  outlineBatch,
 } from '../../shared/batch.ts'
 import { type Chain, chainStart } from '../../shared/chain.ts'
 import type { Lane } from '../../shared/reading.ts'
@@ -67,6 +70,23 @@ export class TestAgent {
   readings(count: number, changes: Partial<BatchHeader> = {}): TestBatch {
     return this.batch([{ kind: 'readings', readings: readings(count, this.next) }], changes)
   }
+}
+
+/** A batch that says the same of itself, but whose columns cannot be read. */
+export function unreadable(batch: TestBatch): Uint8Array {
+  const bytes = Buffer.from(batch.body('identity'))
+  const summary = outlineBatch(bytes)
+  for (let at = bytes.length - 1; at >= 0; at--) {
+    bytes[at]! ^= 1
+    try {
+      assert.deepEqual(outlineBatch(bytes), summary)
+      assert.throws(() => inspectBatch(bytes), { code: 'WIRE_INVALID' })
+      return bytes
+    } catch {
+      bytes[at]! ^= 1
+    }
+  }
+  throw new Error('no byte of it spoils it so')
 }
 
 export class TestBatch {

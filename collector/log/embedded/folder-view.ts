@@ -12,6 +12,7 @@ import {
   segmentPath,
   withFile,
 } from './folder.ts'
+import { isBatch } from './frame.ts'
 import { SegmentIndex } from './index.ts'
 import { type PartitionView, readPartition } from './reader.ts'
 import { readTail } from './recovery.ts'
@@ -156,6 +157,8 @@ async function extend(
   const more = { from: index.summary.end, to: size, mark, bodies: () => true }
   for await (const found of scanFrames(file, more)) {
     if (found.kind === 'bad') break
+    // The last one may still be looked through by who wrote it.
+    if (found.end === size && !isBatch(found.frame, found.body!)) break
     index.add(found.position, found.frame)
   }
   return index

@@ -1,8 +1,14 @@
 import crc32c from 'crc-32/crc32c.js'
-import type { BatchHeader, Encoding } from '../../../shared/batch.ts'
+import {
+  type BatchHeader,
+  type Encoding,
+  inflate,
+  inspectBatch,
+  WireFailure,
+} from '../../../shared/batch.ts'
 import { chainFromBytes, chainToBytes } from '../../../shared/chain.ts'
 import { laneNumber, lanes, type Stream, streams } from '../../../shared/reading.ts'
-import { type Entry, noFeed, perStream, type StoredBatch } from '../engine.ts'
+import { type Entry, maxInflatedBytes, noFeed, perStream, type StoredBatch } from '../engine.ts'
 
 /** A frame as it stands in a segment, without its body. */
 export interface Frame extends Omit<StoredBatch, 'partition' | 'body'> {
@@ -192,6 +198,20 @@ function readFeeds(view: DataView): Frame['feeds'] {
 
 export function isBodyIntact(frame: Frame, body: Uint8Array): boolean {
   return body.length === frame.bodyLength && crc32c.buf(body, 0) === frame.bodyCrc
+}
+
+/**
+ * Whether an intact body is a batch. One that was written last may not have been looked through: the crash may have
+ * come before.
+ */
+export function isBatch({ encoding }: Frame, body: Uint8Array): boolean {
+  try {
+    inspectBatch(inflate(body, encoding, maxInflatedBytes))
+    return true
+  } catch (error) {
+    if (error instanceof WireFailure) return false
+    throw error
+  }
 }
 
 function isMarked(bytes: Uint8Array, at: number, mark: Mark | undefined): boolean {

@@ -1,3 +1,4 @@
+import { WireFailure } from '../../../shared/batch.ts'
 import { sleep } from '../../../shared/clock.ts'
 import type { Logger } from '../../../shared/log.ts'
 import type { Clock, Disk, DiskFile, Random } from '../../../shared/ports.ts'
@@ -46,7 +47,7 @@ export interface PartitionOptions {
 interface Waiting {
   entry: Entry
   resolve: (answer: AppendAnswer) => void
-  reject: (failure: LogFailure) => void
+  reject: (failure: LogFailure | WireFailure) => void
 }
 
 interface Active {
@@ -165,6 +166,8 @@ export class Partition implements PartitionView {
     if (this.#state === 'healing')
       return Promise.reject(new LogFailure('LOG_DISK', 'waiting for the disk to take writes again'))
     return new Promise((resolve, reject) => {
+      // While the disk is busy there is time for it. One that finds the disk idle is looked through while it syncs.
+      if (this.#writing) entry.check?.()
       this.#queue.push({ entry, resolve, reject })
       this.#writing ??= this.#writeAll()
     })
@@ -199,7 +202,8 @@ export class Partition implements PartitionView {
         const answers = await this.#commit(group.map(({ entry }) => entry))
         for (const [i, { resolve }] of group.entries()) resolve(answers[i]!)
       } catch (cause) {
-        await this.#heal(group, cause)
+        if (cause instanceof WireFailure) for (const { reject } of group) reject(cause)
+        else await this.#heal(group, cause)
       }
     }
     this.#writing = undefined
@@ -222,6 +226,7 @@ export class Partition implements PartitionView {
     const answers = entries.map(({ header }) => draft.judge(header))
     const accepted = entries.filter((_, i) => answers[i]!.code === 'accepted')
     const frames = accepted.length > 0 ? await this.#write(accepted) : []
+    for (const entry of entries) entry.check?.()
     draft.commit()
     for (const frame of frames) noteLedger(this.#memory, frame)
     return answers
@@ -245,11 +250,28 @@ export class Partition implements PartitionView {
       entries.flatMap(({ body }, i) => [heads[i]!, body]),
       group,
     )
-    await file.sync()
+    await this.#syncWhileChecking(entries, group)
     const frames = heads.map((head) => decodeHead(head, 0)!)
     for (const frame of frames) index.add(index.summary.end, frame)
     this.#bell.ring()
     return frames
+  }
+
+  /**
+   * Only a group of one entry may have something left to check, and where that fails it is taken back. A crash before
+   * leaves it at the end of the log, where recovery looks through the last group.
+   */
+  async #syncWhileChecking(entries: readonly Entry[], group: number): Promise<void> {
+    const { file } = this.#active
+    const synced = file.sync()
+    try {
+      for (const entry of entries) entry.check?.()
+    } catch (failure) {
+      await synced
+      await file.truncate(group)
+      throw failure
+    }
+    await synced
   }
 
   /** Seals the active segment and goes on in a new one. */

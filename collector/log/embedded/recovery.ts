@@ -11,7 +11,7 @@ import {
   sealedLength,
   segmentPath,
 } from './folder.ts'
-import type { Frame, Mark } from './frame.ts'
+import { type Frame, isBatch, type Mark } from './frame.ts'
 import { encodeIndex, indexName, SegmentIndex } from './index.ts'
 import { type SegmentHeader, scanFrames, segmentHeaderLength } from './segment.ts'
 import { readSnapshot, replaceFile, type Snapshot, snapshotSegment } from './snapshot.ts'
@@ -187,7 +187,7 @@ async function recoverTail(
  * Finds what counts in a segment that nothing follows. Everything before the group that was written last
  * is durable, since a group is written only once the one before it is synced: damage there is damage,
  * and stays. Of the last group itself a crash may have left any part; nothing of it was acknowledged
- * unless all of it is there, so it ends at the first frame that is not whole.
+ * unless all of it is there, so it ends at the first frame that is not whole, or is no batch.
  */
 export async function readTail(
   file: DiskFile,
@@ -210,14 +210,14 @@ export async function readTail(
   return { index, group }
 }
 
-/** Position behind the last frame from `from` on that is whole and has no damage before it. */
+/** Position behind the last frame from `from` on that is whole, is a batch, and has no damage before it. */
 async function wholeUntil(
   file: DiskFile,
   range: { from: number; to: number; mark: Mark | undefined },
 ): Promise<number> {
   let end = range.from
   for await (const found of scanFrames(file, { ...range, bodies: () => true })) {
-    if (found.kind === 'bad') break
+    if (found.kind === 'bad' || !isBatch(found.frame, found.body!)) break
     end = found.end
   }
   return end

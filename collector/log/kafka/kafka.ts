@@ -115,6 +115,7 @@ export class KafkaLog implements LogEngine {
 
   async append(entry: Entry): Promise<AppendAnswer> {
     if (this.#closing) throw new LogFailure('LOG_CLOSED', 'it is shutting down')
+    entry.check?.()
     const { agent } = entry.header
     const appending = this.#anywhere(agent, {
       here: (bucket) => bucket.append(entry),
@@ -280,6 +281,7 @@ export class KafkaLog implements LogEngine {
 
   /** What another collector passes on, which it does not pass on once more. */
   async #own(entry: Entry): Promise<AppendAnswer | typeof elsewhere> {
+    entry.check?.()
     return this.#closing ? elsewhere : this.#bucketOf(entry.header.agent).append(entry)
   }
 

@@ -90,6 +90,7 @@ export class NatsLog implements LogEngine {
 
   async append(entry: Entry): Promise<AppendAnswer> {
     if (this.#closing) throw new LogFailure('LOG_CLOSED', 'it is shutting down')
+    entry.check?.()
     const { agent, lane } = entry.header
     const appending = this.#lane(agent, lane).append(entry)
     this.#appends.add(appending)
