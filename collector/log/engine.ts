@@ -2,7 +2,6 @@ import type { BatchHeader, Encoding, LaneRecord } from '../../shared/batch.ts'
 import type { Chain } from '../../shared/chain.ts'
 import { CodedFailure } from '../../shared/failure.ts'
 import type { Lane, Stream } from '../../shared/reading.ts'
-import { streams } from '../../shared/reading.ts'
 
 /**
  * The stream log: keeps batches as they were received, in the order in which it took them, and remembers
@@ -184,9 +183,15 @@ export class LogFailure extends CodedFailure<LogFailureCode> {
   }
 }
 
-/** One value per stream. */
+/** One value per stream. Written out, since every batch has some. */
 export function perStream<T>(value: (stream: Stream) => T): Record<Stream, T> {
-  return Object.fromEntries(streams.map((stream) => [stream, value(stream)])) as Record<Stream, T>
+  return {
+    readings: value('readings'),
+    alerts: value('alerts'),
+    quarantine: value('quarantine'),
+    gaps: value('gaps'),
+    ledger: value('ledger'),
+  }
 }
 
 /** Which stream the records of a lane feed. A gateway's clock is news of its state, as its ledger is. */

@@ -76,9 +76,8 @@ export const plantedBugs: readonly PlantedBug[] = [
   {
     name: 'delete before the cursor is durable',
     file: 'collector/log/embedded/partition.ts',
-    from: `    await file.sync()
-    const frames`,
-    to: '    const frames',
+    from: 'const synced = file.sync()',
+    to: 'const synced = Promise.resolve()',
   },
   {
     name: 'reuse a sequence',
@@ -144,10 +143,8 @@ export const plantedBugs: readonly PlantedBug[] = [
   {
     name: 'trust the second sync',
     file: 'collector/log/embedded/partition.ts',
-    from: `    await file.sync()
-    const frames`,
-    to: `    await file.sync().catch(() => file.sync())
-    const frames`,
+    from: 'const synced = file.sync()',
+    to: 'const synced = file.sync().catch(() => file.sync())',
   },
   {
     name: 'a segment without a durable name',
