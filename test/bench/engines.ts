@@ -37,7 +37,7 @@ interface Side {
   nodes: number
   /** Of the section `log.<engine>`. */
   more?: object
-  /** Of the batches of a load, where all of them would take too long. */
+  /** Of the agents of a load, where all of them would take too long. */
   share?: number
 }
 
@@ -51,46 +51,69 @@ const sides: Record<string, Side> = {
 /** A broker as one would run it, if with less memory. */
 const jvm = ['-Xms512m', '-Xmx512m', '-XX:+UseG1GC']
 
-await bench(async ({ rounds, say }) => {
-  const runs = Object.entries(sides).flatMap(([name, side]) =>
-    Object.entries({ large, small }).map(([kind, load]): [string, () => Promise<Ingested>] => [
-      `${name} ${kind}`,
-      async () => {
-        const ingested = await ingest(side, load)
-        const { perSecond, batchesPerSecond, allCpuPerMillion } = ingested
-        const rate = (perSecond / 1e6).toFixed(3)
-        const cpu = allCpuPerMillion.toFixed(2)
-        say(`${name}, ${load.agents} agents, batches of ${load.size}: ${rate} M readings/s, `)
-        say(`  ${batchesPerSecond.toFixed(0)} batches/s at ${cpu} CPU s a million`)
-        return ingested
-      },
-    ]),
-  )
-  const results: Record<string, Ingested[]> = await interleave(rounds, Object.fromEntries(runs))
-  return Object.keys(sides).flatMap((name) => {
-    const [some, many] = [results[`${name} large`]!, results[`${name} small`]!]
-    const of = (key: keyof Ingested, runs: readonly Ingested[]) => runs.map((run) => run[key])
-    return [
-      figure(`ingest.${name}`, of('perSecond', some), 'readings/s'),
-      figure(`ingest.${name}.cpuPerMillion`, of('cpuPerMillion', some), 'CPU s/million'),
-      figure(`ingest.${name}.allCpuPerMillion`, of('allCpuPerMillion', some), 'CPU s/million'),
-      figure(`ingest.${name}.batches`, of('batchesPerSecond', many), 'batches/s'),
-    ]
-  })
-})
+await bench(({ rounds, say }) =>
+  scoped(async (t) => {
+    const running = new Map<string, Running>()
+    for (const [name, side] of Object.entries(sides)) running.set(name, await start(t, side))
+    const runs = Object.entries(sides).flatMap(([name, { share = 1 }]) =>
+      Object.entries({ large, small }).map(
+        ([kind, load]): [string, (round: number) => Promise<Ingested>] => [
+          `${name} ${kind}`,
+          async (round) => {
+            const agents = load.agents * share
+            const own = { ...load, agents }
+            const ingested = await ingest(running.get(name)!, own, `${kind}-${round}`)
+            const { perSecond, batchesPerSecond, allCpuPerMillion } = ingested
+            const rate = (perSecond / 1e6).toFixed(3)
+            const cpu = allCpuPerMillion.toFixed(2)
+            say(`${name}, ${agents} agents, batches of ${load.size}: ${rate} M readings/s, `)
+            say(`  ${batchesPerSecond.toFixed(0)} batches/s at ${cpu} CPU s a million`)
+            return ingested
+          },
+        ],
+      ),
+    )
+    const results: Record<string, Ingested[]> = await interleave(rounds, Object.fromEntries(runs))
+    return Object.keys(sides).flatMap((name) => {
+      const [some, many] = [results[`${name} large`]!, results[`${name} small`]!]
+      const of = (key: keyof Ingested, runs: readonly Ingested[]) => runs.map((run) => run[key])
+      return [
+        figure(`ingest.${name}`, of('perSecond', some), 'readings/s'),
+        figure(`ingest.${name}.cpuPerMillion`, of('cpuPerMillion', some), 'CPU s/million'),
+        figure(`ingest.${name}.allCpuPerMillion`, of('allCpuPerMillion', some), 'CPU s/million'),
+        figure(`ingest.${name}.batches`, of('batchesPerSecond', many), 'batches/s'),
+      ]
+    })
+  }),
+)
 
-function ingest(side: Side, load: Load): Promise<Ingested> {
+/** A collector that runs, and the servers that its log is in. */
+interface Running {
+  port: number
+  pid: number
+  servers: readonly { pid: number }[]
+}
+
+async function start(t: Test, side: Side): Promise<Running> {
+  const { servers, log } = await engineOf(t, side)
+  const directory = join(await temporaryDirectory(t), 'collector')
+  const cloud = await Cloud.make(t, { directory, more: { log } })
+  const { pid } = await cloud.start()
+  return { port: cloud.port, pid, servers }
+}
+
+/** @param name of the agents: others each time, since what is held of them stays */
+async function ingest(
+  { port, pid, servers }: Running,
+  load: Load,
+  name: string,
+): Promise<Ingested> {
   return scoped(async (t) => {
-    const { servers, log } = await engineOf(t, side)
-    const directory = join(await temporaryDirectory(t), 'collector')
-    const cloud = await Cloud.make(t, { directory, more: { log } })
-    const { pid } = await cloud.start()
-    const cpu = () => servers.reduce((sum, server) => sum + cpuSeconds(server.pid), 0)
-    const { agents, size } = load
-    const batches = Math.max(2, load.batches * (side.share ?? 1))
-    const poster = Program.script(t, 'ingest/poster.ts', [cloud.port, agents, size, batches])
+    const { agents, size, batches } = load
+    const poster = Program.script(t, 'ingest/poster.ts', [port, agents, size, batches, name])
     await poster.line() // It is ready.
-    const [before, beforeThere] = [cpuSeconds(pid), cpu()]
+    const there = () => servers.reduce((sum, server) => sum + cpuSeconds(server.pid), 0)
+    const [before, beforeThere] = [cpuSeconds(pid), there()]
     poster.tell('go')
     const { seconds } = await poster.json<{ seconds: number }>()
     const spent = cpuSeconds(pid) - before
@@ -100,7 +123,7 @@ function ingest(side: Side, load: Load): Promise<Ingested> {
       perSecond: (sent * size) / seconds,
       batchesPerSecond: sent / seconds,
       cpuPerMillion: spent / millions,
-      allCpuPerMillion: (spent + cpu() - beforeThere) / millions,
+      allCpuPerMillion: (spent + there() - beforeThere) / millions,
     }
   })
 }

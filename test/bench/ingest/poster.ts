@@ -1,4 +1,5 @@
-// Posts batches that were made before the clock starts: `node poster.ts <port> <agents> <size> <batches>`.
+// Posts batches that were made before the clock starts: `node poster.ts <port> <agents> <size> <batches>
+// [name]`, where the agents are called `<name>-0`, `<name>-1` …
 // Each agent has a connection of its own and one batch on its way, as the real one. It posts half of them
 // unmeasured, so that the other side is warm, and prints `ready`; told `go` it posts the other half and
 // prints `{"seconds": …}`.
@@ -16,7 +17,8 @@ import { chainStart } from '../../../shared/chain.ts'
 import type { AdmittedReading } from '../../../shared/reading.ts'
 import { groupsOf, plant } from '../wire/sources.ts'
 
-const [port = 0, agents = 1, size = 10_000, batches = 100] = process.argv.slice(2).map(Number)
+const [port = 0, agents = 1, size = 10_000, batches = 100] = process.argv.slice(2, 6).map(Number)
+const name = process.argv[6] ?? 'gw'
 const head = (length: number) =>
   Buffer.from(
     'POST /v1/batches HTTP/1.1\r\nhost: collector\r\ncontent-type: application/cbor\r\n' +
@@ -50,7 +52,7 @@ function makeRequests(): Buffer[][] {
     const after = chainItem(item, before)
     for (const [agent, list] of made.entries()) {
       const header = {
-        agent: `gw-${agent}`,
+        agent: `${name}-${agent}`,
         incarnation: new Uint8Array(16).fill(1 + (agent % 250)),
         lane: 'bulk' as const,
         first: batch * size + 1,
