@@ -308,32 +308,52 @@ export interface BatchSummary {
  * @throws WireFailure
  */
 export function inspectBatch(bytes: Uint8Array): BatchSummary {
-  return summarize(bytes, checkReadings)
-}
-
-/**
- * What `inspectBatch` gives, of a batch that it passes; but the columns of readings are stepped over, so that others
- * may get here too.
- *
- * @throws WireFailure
- */
-export function outlineBatch(bytes: Uint8Array): BatchSummary {
-  return summarize(bytes, readingsRange)
-}
-
-function summarize(
-  bytes: Uint8Array,
-  readings: (reader: CborReader, count: number) => TimeRange,
-): BatchSummary {
   const items: ItemSummary[] = []
   const header = readBatch(bytes, (reader) => {
-    const summary = readSummary(reader, readings)
+    const summary = readSummary(reader, checkReadings)
     items.push(summary)
     return summary
   })
   return { header, items }
 }
 
+/**
+ * What `inspectBatch` gives, but for what readings say beside their times: `check` looks through that, and throws
+ * what it would have thrown. Undefined where nothing is left.
+ *
+ * @throws WireFailure
+ */
+export function outlineBatch(
+  bytes: Uint8Array,
+): BatchSummary & { check: (() => void) | undefined } {
+  const items: ItemSummary[] = []
+  const left: { at: number; count: number }[] = []
+  /** CBOR items that were read, less those that were stepped over. */
+  let read = 0
+  let stepped = 0
+  const header = readBatch(bytes, (reader) => {
+    const summary = readSummary(reader, (_, count) => {
+      const { at, items } = reader
+      left.push({ at, count })
+      const range = readingsRange(reader)
+      stepped += reader.items - items
+      return range
+    })
+    items.push(summary)
+    read = reader.items - stepped
+    return summary
+  })
+  if (left.length === 0) return { header, items, check: undefined }
+  const check = () => {
+    const reader = new CborReader(bytes)
+    reader.goTo(0, read)
+    for (const { at, count } of left) {
+      reader.goTo(at)
+      checkReadings(reader, count)
+    }
+  }
+  return { header, items, check }
+}
 /** A reading with its sequence. */
 export interface NumberedReading extends AdmittedReading {
   sequence: number

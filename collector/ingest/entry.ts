@@ -1,10 +1,4 @@
-import {
-  type Encoding,
-  inflate,
-  inspectBatch,
-  outlineBatch,
-  WireFailure,
-} from '../../shared/batch.ts'
+import { type Encoding, inflate, outlineBatch, WireFailure } from '../../shared/batch.ts'
 import { type Entry, type Feed, noFeed, perStream, streamOfRecord } from '../log/engine.ts'
 
 export interface EntryLimits {
@@ -30,7 +24,7 @@ export function readEntry(
   if (body.length > maxBodyBytes)
     throw new WireFailure('WIRE_TOO_LARGE', `over ${maxBodyBytes} bytes`)
   const bytes = inflate(body, encoding, maxInflatedBytes)
-  const { header, items } = outlineBatch(bytes)
+  const { header, items, check: inspect } = outlineBatch(bytes)
   if (header.agent === '' || Buffer.byteLength(header.agent) > maxAgentBytes)
     throw new WireFailure('WIRE_INVALID', `an agent's name has 1 to ${maxAgentBytes} bytes`)
 
@@ -46,10 +40,10 @@ export function readEntry(
     }
   }
   if (header.ledger) add(feeds.ledger, 1, header.sentMs, header.sentMs)
-  let unchecked: Uint8Array | undefined = bytes
+  let left = inspect
   const check = () => {
-    if (unchecked) inspectBatch(unchecked)
-    unchecked = undefined // An entry may wait for long, and is ten times as large inflated.
+    left?.()
+    left = undefined // It holds what was inflated, and an entry may wait for long.
   }
   return { header, feeds, encoding, body, arrivedMs, check }
 }

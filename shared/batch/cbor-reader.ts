@@ -34,6 +34,17 @@ export class CborReader {
     return this.#at
   }
 
+  /** Items read so far, those inside of others included. */
+  get items(): number {
+    return this.#items
+  }
+
+  /** Goes on at `at`, as if so many items had been read. */
+  goTo(at: number, items = this.#items): void {
+    this.#at = at
+    this.#items = items
+  }
+
   /** Whether the next item is of this type; false at the end. */
   next(type: keyof typeof major): boolean {
     return this.#at < this.#bytes.length && this.#bytes[this.#at]! >> 5 === major[type]
@@ -133,6 +144,19 @@ export class CborReader {
   /** Any value of the profile, checked but not built. */
   skip(): void {
     this.#value(1, false)
+  }
+
+  /** Any value, of which only the lengths are looked at: for what is read at another time. */
+  step(): void {
+    for (let left = 1; left > 0; left--) {
+      this.#head()
+      if (this.#type === major.bytes || this.#type === major.text) this.#take()
+      else if (this.#type === major.array || this.#type === major.map) {
+        const elements = this.#type === major.map ? this.#argument * 2 : this.#argument
+        this.#room(elements)
+        left += elements
+      } else if (this.#type === major.simple) this.#simple()
+    }
   }
 
   /** @throws WireFailure unless everything has been read */

@@ -321,13 +321,13 @@ export function checkReadings(reader: CborReader, count: number): TimeRange {
   return rangeOf(body.integers)
 }
 
-/** Reads only a body's time range, and steps over the rest. @throws WireFailure */
+/** Reads only a body's time range, and steps over the rest unseen. @throws WireFailure */
 export function readingsRange(reader: CborReader): TimeRange {
   const integers = { from: usual.from, span: usual.span }
   reader.fields('readings', names.length - 1, (key) => {
     const name = names[key]!
     if (name === 'from' || name === 'span') integers[name] = reader.int(name, ...ranges[name])
-    else reader.skip()
+    else reader.step()
   })
   return rangeOf(integers)
 }

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { EmbeddedLog } from '../../collector/log/embedded/embedded.ts'
 import { verifyLog } from '../../collector/log/embedded/verify.ts'
-import { entryOf, readAll } from '../contract/log-engine.ts'
+import { entryOf, readAll, unreadableEntry } from '../contract/log-engine.ts'
 import { TestAgent, type TestBatch } from '../support/batches.ts'
 import { openLog } from '../support/embedded-log.ts'
 import { ManualClock } from '../support/manual-clock.ts'
@@ -157,4 +157,44 @@ test('while the disk is in trouble batches are refused at once and readers go on
   await clock.advance(1000)
   assert.equal(log.state, 'open')
   assert.equal((await log.append(entryOf(next))).code, 'accepted')
+})
+
+test('a check that breaks off is the end of its own batch alone', async () => {
+  const log = await openLog(new MemoryDisk())
+  const agent = new TestAgent({ name: 'gw-1' })
+  await log.append(entryOf(agent.readings(3)))
+  const check = () => {
+    throw new RangeError('out of memory')
+  }
+  const [broken, good] = await Promise.allSettled([
+    log.append({ ...entryOf(new TestAgent({ name: 'gw-2' }).readings(1)), check }),
+    log.append(entryOf(agent.readings(3))),
+  ])
+  assert.equal(broken.status === 'rejected' && broken.reason.message, 'out of memory')
+  assert.equal(good.status === 'fulfilled' && good.value.code, 'accepted')
+  assert.equal(log.state, 'open')
+  assert.deepEqual((await contentOf(log))['gw-2'], [])
+})
+
+test('what a failed write or sync had left to check is turned away as the disk’s failure', async () => {
+  for (const failing of ['write', 'sync', 'truncate'] as const) {
+    const disk = new MemoryDisk()
+    const clock = new ManualClock()
+    const log = await openLog(disk, { clock })
+    const agent = new TestAgent({ name: 'gw-1' })
+    await log.append(entryOf(agent.readings(2)))
+    disk.before = (call) => {
+      if (call !== failing) return
+      disk.before = () => {}
+      throw new Error(`${failing}: EIO`)
+    }
+    const next = agent.readings(2)
+    await assert.rejects(log.append(unreadableEntry(next)), { code: 'LOG_DISK' })
+    while (log.state !== 'open') await clock.advance(1000)
+    await assert.rejects(log.append(unreadableEntry(next)), { code: 'WIRE_INVALID' })
+    await log.append(entryOf(next))
+    assert.deepEqual((await contentOf(log))['gw-1'], ['1-2', '3-4'])
+    assert.deepEqual((await verifyLog(disk)).problems, [])
+    await log.close()
+  }
 })

@@ -141,6 +141,43 @@ test('who follows the folder is not given what was taken back', async () => {
   assert.deepEqual(seen, ['1-3', '4-6'])
 })
 
+test('who follows the folder sees what came in place of what was taken back, be it as long', async () => {
+  const disk = new MemoryDisk()
+  const log = await openLog(disk)
+  const agent = new TestAgent()
+  await appendAll(log, [agent.readings(3)])
+  const bytesNow = () => disk.bytesOf(segment(1)).slice()
+  const before = bytesNow()
+  const next = agent.readings(3)
+  const bad = unreadableEntry(next)
+  let unchecked: Uint8Array | undefined
+  const crash = () => {
+    unchecked = bytesNow()
+    bad.check!()
+  }
+  await assert.rejects(log.append({ ...bad, check: crash }))
+  await log.append({ ...bad, body: next.body('identity'), check: () => {} })
+  assert.equal(bytesNow().length, unchecked!.length)
+
+  const followed = disk.powerCut((_, { bytes }) => bytes)
+  const file = await followed.open(segment(1), 'write')
+  await file.truncate(before.length)
+  const clock = new ManualClock()
+  const view = (await FolderView.open(followed, clock))!
+  const seen: number[] = []
+  const reading = (async () => {
+    for await (const item of view.read({ stream: 'readings', follow: true }))
+      if (seen.push(item.first) === 2) break
+  })()
+  await clock.advance(1000)
+  for (const bytes of [unchecked!, bytesNow()]) {
+    await file.write([bytes.subarray(before.length)], before.length)
+    for (let look = 0; look < 5; look++) await clock.advance(1000)
+  }
+  await reading
+  assert.deepEqual(seen, [1, 4])
+})
+
 test('of a torn group nothing behind the first loss is served', async () => {
   const disk = new MemoryDisk()
   const log = await openLog(disk)

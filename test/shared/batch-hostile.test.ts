@@ -14,6 +14,7 @@ import {
   inflate,
   inspectBatch,
   itemCount,
+  outlineBatch,
   WireFailure,
   type WireFailureCode,
 } from '../../shared/batch.ts'
@@ -344,7 +345,7 @@ function threeReadings(
   return batchOf([writer.take()], 3)
 }
 
-/** Both readers refuse it with a coded failure, or neither does and they agree. */
+/** All readers refuse it with a coded failure, or none does and they agree. */
 function agree(bytes: Uint8Array): void {
   const inspected = outcome(() =>
     inspectBatch(bytes).items.map(({ kind, count }) => ({ kind, count })),
@@ -353,6 +354,14 @@ function agree(bytes: Uint8Array): void {
     decodeBatch(bytes).items.map((item) => ({ kind: item.kind, count: itemCount(item) })),
   )
   assert.deepEqual(inspected, decoded)
+  const outlined = outcome(() => {
+    const { header, items, check } = outlineBatch(bytes)
+    check?.()
+    return { header, items }
+  })
+  // What is wrong with it may be seen in another order.
+  if (typeof inspected === 'string') assert.equal(typeof outlined, 'string')
+  else assert.deepEqual(outlined, inspectBatch(bytes))
 }
 
 function outcome(read: () => unknown): unknown {

@@ -75,11 +75,12 @@ export class TestAgent {
 /** A batch that says the same of itself, but whose columns cannot be read. */
 export function unreadable(batch: TestBatch): Uint8Array {
   const bytes = Buffer.from(batch.body('identity'))
-  const summary = outlineBatch(bytes)
+  const outline = () => ({ ...outlineBatch(bytes), check: undefined })
+  const summary = outline()
   for (let at = bytes.length - 1; at >= 0; at--) {
     bytes[at]! ^= 1
     try {
-      assert.deepEqual(outlineBatch(bytes), summary)
+      assert.deepEqual(outline(), summary)
       assert.throws(() => inspectBatch(bytes), { code: 'WIRE_INVALID' })
       return bytes
     } catch {

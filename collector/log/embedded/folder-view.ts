@@ -12,7 +12,7 @@ import {
   segmentPath,
   withFile,
 } from './folder.ts'
-import { isBatch } from './frame.ts'
+import { type Frame, isBatch } from './frame.ts'
 import { SegmentIndex } from './index.ts'
 import { type PartitionView, readPartition } from './reader.ts'
 import { readTail } from './recovery.ts'
@@ -106,7 +106,9 @@ class PartitionFolder implements PartitionView {
       last?.number === lastBefore?.number &&
       last?.size === lastBefore?.size
     this.#found = found
-    if (isSame) return
+    // What was not taken in at its end may have become something else of the same length.
+    const endBefore = this.#segments.at(-1)?.summary.end
+    if (isSame && (last === undefined || last.size === endBefore)) return
     const known = new Map(this.#segments.map((segment) => [segment.number, segment]))
     const segments: Segment[] = []
     for (const [i, segment] of found.entries()) {
@@ -114,7 +116,7 @@ class PartitionFolder implements PartitionView {
       if (now) segments.push(now)
     }
     this.#segments = segments
-    this.#version += 1
+    if (!isSame || segments.at(-1)?.summary.end !== endBefore) this.#version += 1
   }
 
   /** @returns undefined when it is gone meanwhile */
@@ -148,18 +150,19 @@ class PartitionFolder implements PartitionView {
   }
 }
 
-/** Takes in what another process has appended, as far as it is whole. */
+/** Takes in what another process has appended, as far as it is whole; the last may not have been looked through. */
 async function extend(
   index: SegmentIndex,
   file: DiskFile,
   { mark, size }: FoundSegment,
 ): Promise<SegmentIndex> {
   const more = { from: index.summary.end, to: size, mark, bodies: () => true }
+  let last: { position: number; frame: Frame; body: Uint8Array | undefined } | undefined
   for await (const found of scanFrames(file, more)) {
     if (found.kind === 'bad') break
-    // The last one may still be looked through by who wrote it.
-    if (found.end === size && !isBatch(found.frame, found.body!)) break
-    index.add(found.position, found.frame)
+    if (last) index.add(last.position, last.frame)
+    last = found
   }
+  if (last && isBatch(last.frame, last.body!)) index.add(last.position, last.frame)
   return index
 }

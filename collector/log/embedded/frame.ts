@@ -5,6 +5,7 @@ import {
   inflate,
   inspectBatch,
   WireFailure,
+  type WireFailureCode,
 } from '../../../shared/batch.ts'
 import { chainFromBytes, chainToBytes } from '../../../shared/chain.ts'
 import { laneNumber, lanes, type Stream, streams } from '../../../shared/reading.ts'
@@ -201,18 +202,19 @@ export function isBodyIntact(frame: Frame, body: Uint8Array): boolean {
 }
 
 /**
- * Whether an intact body is a batch. One that was written last may not have been looked through: the crash may have
- * come before.
+ * Whether an intact body, which is one that could be inflated and outlined, is a batch: a crash may have come before it
+ * was looked through. What fails here for want of memory, or is of another version, is not taken for none.
  */
 export function isBatch({ encoding }: Frame, body: Uint8Array): boolean {
   try {
     inspectBatch(inflate(body, encoding, maxInflatedBytes))
     return true
   } catch (error) {
-    if (error instanceof WireFailure) return false
-    throw error
+    return !(error instanceof WireFailure && refusals.has(error.code))
   }
 }
+
+const refusals = new Set<WireFailureCode>(['WIRE_MALFORMED', 'WIRE_INVALID', 'WIRE_TOO_LARGE'])
 
 function isMarked(bytes: Uint8Array, at: number, mark: Mark | undefined): boolean {
   const wanted = mark ?? anyMark

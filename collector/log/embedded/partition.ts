@@ -1,4 +1,3 @@
-import { WireFailure } from '../../../shared/batch.ts'
 import { sleep } from '../../../shared/clock.ts'
 import type { Logger } from '../../../shared/log.ts'
 import type { Clock, Disk, DiskFile, Random } from '../../../shared/ports.ts'
@@ -47,7 +46,7 @@ export interface PartitionOptions {
 interface Waiting {
   entry: Entry
   resolve: (answer: AppendAnswer) => void
-  reject: (failure: LogFailure | WireFailure) => void
+  reject: (failure: unknown) => void
 }
 
 interface Active {
@@ -202,7 +201,7 @@ export class Partition implements PartitionView {
         const answers = await this.#commit(group.map(({ entry }) => entry))
         for (const [i, { resolve }] of group.entries()) resolve(answers[i]!)
       } catch (cause) {
-        if (cause instanceof WireFailure) for (const { reject } of group) reject(cause)
+        if (cause instanceof CheckFailure) for (const { reject } of group) reject(cause.cause)
         else await this.#heal(group, cause)
       }
     }
@@ -226,7 +225,7 @@ export class Partition implements PartitionView {
     const answers = entries.map(({ header }) => draft.judge(header))
     const accepted = entries.filter((_, i) => answers[i]!.code === 'accepted')
     const frames = accepted.length > 0 ? await this.#write(accepted) : []
-    for (const entry of entries) entry.check?.()
+    check(entries)
     draft.commit()
     for (const frame of frames) noteLedger(this.#memory, frame)
     return answers
@@ -265,10 +264,11 @@ export class Partition implements PartitionView {
     const { file } = this.#active
     const synced = file.sync()
     try {
-      for (const entry of entries) entry.check?.()
+      check(entries)
     } catch (failure) {
       await synced
       await file.truncate(group)
+      await file.sync()
       throw failure
     }
     await synced
@@ -349,6 +349,18 @@ export class Partition implements PartitionView {
       this.#upkeep.retain()
       this.#scheduleUpkeep()
     })
+  }
+}
+
+/** Says what its `cause` does: that the disk is not at fault. */
+class CheckFailure extends Error {}
+
+/** @throws CheckFailure */
+function check(entries: readonly Entry[]): void {
+  try {
+    for (const entry of entries) entry.check?.()
+  } catch (cause) {
+    throw new CheckFailure('not what it said', { cause })
   }
 }
 

@@ -13,7 +13,7 @@ import {
 } from './folder.ts'
 import { type Frame, isBatch, type Mark } from './frame.ts'
 import { encodeIndex, indexName, SegmentIndex } from './index.ts'
-import { type SegmentHeader, scanFrames, segmentHeaderLength } from './segment.ts'
+import { type Scanned, type SegmentHeader, scanFrames, segmentHeaderLength } from './segment.ts'
 import { readSnapshot, replaceFile, type Snapshot, snapshotSegment } from './snapshot.ts'
 
 /** What a partition's folder holds, after what a crash left behind has been cleared. */
@@ -187,7 +187,8 @@ async function recoverTail(
  * Finds what counts in a segment that nothing follows. Everything before the group that was written last
  * is durable, since a group is written only once the one before it is synced: damage there is damage,
  * and stays. Of the last group itself a crash may have left any part; nothing of it was acknowledged
- * unless all of it is there, so it ends at the first frame that is not whole, or is no batch.
+ * unless all of it is there, so it ends at the first frame that is not whole. One that is a group by itself may not
+ * have been looked through.
  */
 export async function readTail(
   file: DiskFile,
@@ -199,28 +200,31 @@ export async function readTail(
   for await (const found of scanFrames(file, { ...all, bodies: () => false }))
     if (found.kind === 'frame') frames.push(found)
   const group = Math.min(frames.at(-1)?.frame.group ?? segmentHeaderLength, segment.size)
-  const end = Math.max(segmentHeaderLength, await wholeUntil(file, { ...all, from: group }))
-  const first = perStream((stream) => frames[0]?.frame.feeds[stream].first ?? 0)
+  const counted = frames.filter(({ position }) => position < group)
+  counted.push(...(await wholeFrames(file, { ...all, from: group })))
+  const first = perStream((stream) => counted[0]?.frame.feeds[stream].first ?? 0)
   const index = SegmentIndex.empty(segment.header?.first ?? first, segmentHeaderLength)
-  for (const { position, frame } of frames) {
-    if (position >= end) break
+  for (const { position, frame } of counted) {
     index.add(position, frame)
     seen(position, frame)
   }
   return { index, group }
 }
 
-/** Position behind the last frame from `from` on that is whole, is a batch, and has no damage before it. */
-async function wholeUntil(
+type Whole = Extract<Scanned, { kind: 'frame' }>
+
+/** The frames of a group that are whole and have no damage before them. */
+async function wholeFrames(
   file: DiskFile,
   range: { from: number; to: number; mark: Mark | undefined },
-): Promise<number> {
-  let end = range.from
+): Promise<Whole[]> {
+  const frames: Whole[] = []
   for await (const found of scanFrames(file, { ...range, bodies: () => true })) {
-    if (found.kind === 'bad' || !isBatch(found.frame, found.body!)) break
-    end = found.end
+    if (found.kind === 'bad') break
+    frames.push(found)
   }
-  return end
+  const [only] = frames
+  return only && frames.length === 1 && !isBatch(only.frame, only.body!) ? [] : frames
 }
 
 /**
@@ -228,8 +232,10 @@ async function wholeUntil(
  * the kernel failed to write and forgot about (so it does after a failed fsync): it is written again.
  */
 async function settle(file: DiskFile, group: number, end: number, size: number): Promise<void> {
-  const bytes = await file.read(group, end - group)
-  if (bytes.length > 0) await file.write([bytes], group)
+  // Damage before a group of which nothing is left goes with it.
+  const from = Math.min(group, end)
+  const bytes = await file.read(from, end - from)
+  if (bytes.length > 0) await file.write([bytes], from)
   if (size > end) await file.truncate(end)
   if (bytes.length > 0 || size > end) await file.sync()
 }
