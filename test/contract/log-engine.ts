@@ -38,7 +38,10 @@ export function unreadableEntry(batch: TestBatch): Entry {
 }
 
 /** Reads to the end what is there, one partition after the other unless it names one. */
-export async function readAll(log: LogEngine, request: ReadRequest): Promise<LogItem[]> {
+export async function readAll(
+  log: Pick<LogEngine, 'partitions' | 'read'>,
+  request: ReadRequest,
+): Promise<LogItem[]> {
   const items: LogItem[] = []
   const wanted =
     request.partition === undefined ? [...Array(log.partitions).keys()] : [request.partition]
