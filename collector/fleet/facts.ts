@@ -43,3 +43,5 @@ export type Fact =
   | { act: 'halt' | 'resume' | 'finish'; id: string; why?: string }
   | { act: 'command'; agent: string; id: string; command: string }
   | { act: 'result'; agent: string; id: string; state: string }
+  /** The sum of what came before was kept, in a file with this SHA-256. */
+  | { act: 'checkpoint'; digest: string }

@@ -1,5 +1,4 @@
 import { randomUUID } from 'node:crypto'
-import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { BoundedMap } from '../../shared/bounded-map.ts'
 import { UserError } from '../../shared/failure.ts'
@@ -8,17 +7,19 @@ import { isMember, type Labels } from '../../shared/fleet/groups.ts'
 import { type FleetTopic, parseFleetTopic, topicsOf } from '../../shared/fleet/topics.ts'
 import type { Logger } from '../../shared/log.ts'
 import type { Clock } from '../../shared/ports.ts'
+import { nodeDisk } from '../log/embedded/disk.ts'
+import { FleetBook } from './book.ts'
 import type { BusHandler, FleetBus } from './bus.ts'
 import { Documents, digestOf } from './documents.ts'
 import type { Fact, Invitation } from './facts.ts'
 import type { CollectorFiles } from './files.ts'
-import { Journal, JournalBroken } from './journal.ts'
+import { JournalBroken } from './journal.ts'
 import { FleetProblem } from './problem.ts'
 import { Registry } from './registry.ts'
 import { Reports } from './reports.ts'
 import type { RolloutPlan } from './rollout.ts'
 import { Rollouts } from './rollouts.ts'
-import { FleetState, type Member } from './state.ts'
+import type { FleetState, Member } from './state.ts'
 import { readCommonName } from './who.ts'
 
 export interface FleetOptions {
@@ -49,7 +50,7 @@ export class Fleet implements AsyncDisposable {
   readonly registry: Registry
   readonly rollouts: Rollouts
   readonly reports = new Reports()
-  readonly journal: Journal<Fact>
+  readonly #book: FleetBook
   readonly #options: FleetOptions
   readonly #documents: Documents
   /** `<agent> <id>` */
@@ -62,36 +63,24 @@ export class Fleet implements AsyncDisposable {
 
   /** @throws UserError when the journal was changed by somebody else */
   static async open(options: FleetOptions): Promise<Fleet> {
-    const { folder, clock } = options
-    await mkdir(folder, { recursive: true, mode: 0o700 })
-    const state = new FleetState()
-    let journal: Journal<Fact>
-    try {
-      journal = await Journal.open<Fact>(
-        join(folder, 'audit.jsonl'),
-        () => clock.wallMs(),
-        (entry) => state.apply(entry),
-      )
-    } catch (cause) {
+    const { folder, clock, logger } = options
+    const place = { folder, disk: nodeDisk(folder), nowMs: () => clock.wallMs(), logger }
+    const book = await FleetBook.open(place).catch((cause) => {
       if (!(cause instanceof JournalBroken)) throw cause
       throw new UserError(
         `${cause.message}: the fleet's journal was changed; put it back from a copy`,
         { cause },
       )
-    }
+    })
     const documents = await Documents.open(join(folder, 'documents'))
-    return new Fleet(options, state, journal, documents)
+    return new Fleet(options, book, documents)
   }
 
-  private constructor(
-    options: FleetOptions,
-    state: FleetState,
-    journal: Journal<Fact>,
-    documents: Documents,
-  ) {
+  private constructor(options: FleetOptions, book: FleetBook, documents: Documents) {
+    const { state } = book
     this.#options = options
     this.state = state
-    this.journal = journal
+    this.#book = book
     this.#documents = documents
     const { files, clock, logger, lifetimeMs } = options
     const record = (by: string, fact: Fact) => this.#record(by, fact)
@@ -121,6 +110,11 @@ export class Fleet implements AsyncDisposable {
     await this.republish()
     this.rollouts.start()
     this.#saveLater()
+  }
+
+  /** Who did what when. */
+  get journal(): FleetBook['journal'] {
+    return this.#book.journal
   }
 
   /** Gives the broker what it is to retain, for it may have lost it. */
@@ -319,13 +313,12 @@ export class Fleet implements AsyncDisposable {
     await this.rollouts.stop()
     await this.#bus?.[Symbol.asyncDispose]()
     await this.#save()
-    await this.journal[Symbol.asyncDispose]()
+    await this.#book[Symbol.asyncDispose]()
   }
 
   /** Applied at once, unless the journal is broken. Asynchronous, so that even that is a rejection. */
   async #record(by: string, fact: Fact): Promise<void> {
-    const { entry, durable } = this.journal.append(by, fact)
-    this.state.apply(entry)
+    const { entry, durable } = this.#book.record(by, fact)
     this.reports.tell({ kind: 'fleet', what: { at: entry.at, by, ...fact } })
     await durable
   }

@@ -18,6 +18,17 @@ export interface Entry<Fact> {
 /** The chain before the first entry. */
 export const genesis = '0'.repeat(64)
 
+/** A place behind an entry of a journal. */
+export interface Place {
+  /** Of that entry; 0 before the first. */
+  n: number
+  /** Hash of its line. */
+  head: string
+  /** Bytes up to there. */
+  offset: number
+}
+const beginning: Place = { n: 0, head: genesis, offset: 0 }
+
 /** Where the first entry is that does not fit on the one before it. */
 export interface ChainBreak {
   line: number
@@ -35,8 +46,9 @@ export class Journal<Fact> implements AsyncDisposable {
   readonly #file: FileHandle
   readonly #path: string
   readonly #nowMs: () => number
-  #n: number
-  #head: string
+  /** Behind what was appended last, which may still wait for the disk. */
+  #end: Place
+  /** Bytes that are durable. */
   #offset: number
   #waiting: { line: Buffer; done: () => void; failed: (error: unknown) => void }[] = []
   #writing: Promise<void> | undefined
@@ -44,6 +56,7 @@ export class Journal<Fact> implements AsyncDisposable {
 
   /**
    * @param replay gets each entry that is there, in order
+   * @param from what lies before is neither read nor checked
    * @throws JournalBroken where a line does not fit on the one before it; a torn last line is cut off,
    *   for nobody was told that it is there
    */
@@ -51,13 +64,15 @@ export class Journal<Fact> implements AsyncDisposable {
     path: string,
     nowMs: () => number,
     replay: (entry: Entry<Fact>) => void,
+    from = beginning,
   ): Promise<Journal<Fact>> {
     const file = await open(path, 'a+', 0o600)
     try {
-      const check = new ChainCheck<Fact>()
+      const check = new ChainCheck<Fact>(from)
       const { size } = await file.stat()
-      let offset = 0
-      for await (const line of wholeLines(readFrom(path, size))) {
+      let { offset } = from
+      if (size < offset) throw new JournalBroken(path, { line: from.n, message: 'is not there' })
+      for await (const line of wholeLines(readFrom(path, size, offset))) {
         const read = check.next(line)
         if ('message' in read) throw new JournalBroken(path, read)
         replay(read)
@@ -66,35 +81,28 @@ export class Journal<Fact> implements AsyncDisposable {
       await file.truncate(offset)
       await file.sync()
       await syncFolder(dirname(path))
-      return new Journal(file, path, nowMs, check, offset)
+      return new Journal(file, path, nowMs, { n: check.n, head: check.head, offset })
     } catch (error) {
       await file.close()
       throw error
     }
   }
 
-  private constructor(
-    file: FileHandle,
-    path: string,
-    nowMs: () => number,
-    { n, head }: ChainCheck<Fact>,
-    offset: number,
-  ) {
+  private constructor(file: FileHandle, path: string, nowMs: () => number, end: Place) {
     this.#file = file
     this.#path = path
     this.#nowMs = nowMs
-    this.#n = n
-    this.#head = head
-    this.#offset = offset
+    this.#end = end
+    this.#offset = end.offset
   }
 
   get length(): number {
-    return this.#n
+    return this.#end.n
   }
 
-  /** Stands for all that is in it. */
-  get head(): string {
-    return this.#head
+  /** Behind its last entry; the hash there stands for all that is in it. */
+  get end(): Place {
+    return this.#end
   }
 
   /**
@@ -105,13 +113,13 @@ export class Journal<Fact> implements AsyncDisposable {
    */
   append(by: string, fact: Fact): { entry: Entry<Fact>; durable: Promise<void> } {
     if (this.#failure) throw this.#failure
-    const n = this.#n + 1
-    const entry = { n, at: new Date(this.#nowMs()).toISOString(), by, fact }
-    const text = JSON.stringify({ ...entry, prev: this.#head })
-    this.#n = n
-    this.#head = hashLine(text)
+    const { n: before, head, offset } = this.#end
+    const entry = { n: before + 1, at: new Date(this.#nowMs()).toISOString(), by, fact }
+    const text = JSON.stringify({ ...entry, prev: head })
+    const line = Buffer.from(`${text}\n`)
+    this.#end = { n: entry.n, head: hashLine(text), offset: offset + line.length }
     const { promise, resolve, reject } = Promise.withResolvers<void>()
-    this.#waiting.push({ line: Buffer.from(`${text}\n`), done: resolve, failed: reject })
+    this.#waiting.push({ line, done: resolve, failed: reject })
     this.#writing ??= this.#write()
     return { entry, durable: promise }
   }
@@ -150,8 +158,13 @@ export class Journal<Fact> implements AsyncDisposable {
 
 /** Reads a journal's lines one by one and says where they stop fitting. */
 export class ChainCheck<Fact> {
-  n = 0
-  head = genesis
+  n: number
+  head: string
+
+  constructor({ n, head }: Place = beginning) {
+    this.n = n
+    this.head = head
+  }
 
   next(line: string): Entry<Fact> | ChainBreak {
     const at = this.n + 1
@@ -183,19 +196,27 @@ function hashLine(text: string): string {
   return createHash('sha256').update(text).digest('hex')
 }
 
-/** Lines that end, by \n alone: what agents say may hold what others take for a line's end. */
-async function* wholeLines(stream: Readable): AsyncIterable<string> {
+/**
+ * Lines that end, by \n alone: what agents say may hold what others take for a line's end.
+ *
+ * @param torn gets what stands behind the last of them
+ */
+export async function* wholeLines(
+  stream: Readable,
+  torn: (rest: string) => void = () => {},
+): AsyncIterable<string> {
   let rest = ''
   for await (const chunk of stream.setEncoding('utf8')) {
     const lines = (rest + chunk).split('\n')
     rest = lines.pop()!
     yield* lines
   }
+  if (rest !== '') torn(rest)
 }
 
-/** The first `bytes` of a file. */
-function readFrom(path: string, bytes: number): Readable {
-  return bytes === 0 ? Readable.from([]) : createReadStream(path, { end: bytes - 1 })
+/** The bytes of a file from `start` up to `end`. */
+function readFrom(path: string, end: number, start = 0): Readable {
+  return end === start ? Readable.from([]) : createReadStream(path, { start, end: end - 1 })
 }
 
 async function syncFolder(folder: string): Promise<void> {

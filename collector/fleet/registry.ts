@@ -9,7 +9,7 @@ import {
   readRequest,
 } from './authority.ts'
 import type { Fact, Invitation } from './facts.ts'
-import type { FleetState, Member } from './state.ts'
+import type { FleetState, Member, OpenInvitation } from './state.ts'
 import { commonNameOf, type Who, whoIs } from './who.ts'
 
 /** Writes a fact down, applies it, and resolves once it is durable. */
@@ -103,15 +103,15 @@ export class Registry {
       this.#refuse(code, { what: 'enrol', from, agent: invitation?.agent })
     if (!invitation) return refuse('token')
     if (invitation.expiresMs <= nowMs) return refuse('token_expired')
-    // From here to the line below nothing is awaited, so of two at once only one gets through.
-    if (invitation.key !== undefined && invitation.key !== request.fingerprint)
-      return refuse('token_taken')
-    invitation.key = request.fingerprint
     const { agent } = invitation
-    const { serial, pem, notAfterMs } = await authority.sign(request, agent, lifetimeMs, nowMs)
     const key = request.fingerprint
-    // It may have been withdrawn meanwhile, and is to stay so.
-    if (state.invitations.get(hash)?.key !== key) return refuse('token')
+    const isTaken = ({ key: other }: OpenInvitation) => other !== undefined && other !== key
+    if (isTaken(invitation)) return refuse('token_taken')
+    const { serial, pem, notAfterMs } = await authority.sign(request, agent, lifetimeMs, nowMs)
+    // Meanwhile it may have been withdrawn, and is to stay so; or another gateway was faster.
+    const now = state.invitations.get(hash)
+    if (!now) return refuse('token')
+    if (isTaken(now)) return refuse('token_taken')
     await record(agent, { act: 'enrol', agent, hash, key, serial, notAfterMs })
     return { member: state.members.get(agent)!, certificate: pem }
   }

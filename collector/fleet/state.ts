@@ -67,34 +67,68 @@ const maxOutcomes = 50
 const maxChanges = 10
 /** Commands to an agent that may yet be answered. */
 const maxOpenCommands = 100
+/** Rollouts that have ended and are looked back on: as far as outcomes are. */
+const maxEndedRollouts = maxOutcomes
+/** Certificates that a gateway may still come with to have one renewed have ended no longer ago than this. */
+const certificateAfterlifeMs = 366 * 86_400_000
 /** From so many on, invitations that have expired are forgotten. */
 const maxInvitations = 10_000
 /** Certificates that were revoked are listed until they have expired, and a while longer. */
 const listAfterExpiryMs = 30 * 86_400_000
 
-/** The sum of a journal's facts. It holds no clock and does no I/O. */
-export class FleetState {
-  readonly members = new Map<string, Member>()
+/** All of a state, as it can be kept; what becomes of it when it changes is its owner's affair. */
+export interface FleetSum {
+  members: Map<string, Member>
   /** By the hash of the token. */
-  readonly invitations = new Map<string, OpenInvitation>()
-  readonly rollouts = new Map<string, Rollout>()
+  invitations: Map<string, OpenInvitation>
+  rollouts: Map<string, Rollout>
   /** Managers and readers that were revoked, by common name. */
-  readonly revokedNames = new Map<string, number>()
+  revokedNames: Map<string, number>
   /** Newest configuration of each group. */
-  readonly groups = new Map<string, Desired>()
+  groups: Map<string, Desired>
   /** Digest of each version that was ever sent. */
-  readonly digests = new Map<number, string>()
-  #revoked: (Certificate & { atMs: number })[] = []
-  #version = 0
+  digests: Map<number, string>
+  revoked: (Certificate & { atMs: number })[]
+  version: number
+}
+
+/**
+ * The sum of a journal's facts. It holds no clock and does no I/O. What it has grows with agents, people and
+ * versions, and not with what has happened to them.
+ */
+export class FleetState {
+  readonly members: FleetSum['members']
+  readonly invitations: FleetSum['invitations']
+  readonly rollouts: FleetSum['rollouts']
+  readonly revokedNames: FleetSum['revokedNames']
+  readonly groups: FleetSum['groups']
+  readonly digests: FleetSum['digests']
+  readonly #sum: FleetSum
+
+  /** @param sum of the facts before, which it goes on with */
+  constructor(sum: FleetSum = nothingYet()) {
+    this.#sum = sum
+    this.members = sum.members
+    this.invitations = sum.invitations
+    this.rollouts = sum.rollouts
+    this.revokedNames = sum.revokedNames
+    this.groups = sum.groups
+    this.digests = sum.digests
+  }
+
+  /** To be read at once: it changes with the state. */
+  get sum(): Readonly<FleetSum> {
+    return this.#sum
+  }
 
   /** The highest version that was ever used. */
   get version(): number {
-    return this.#version
+    return this.#sum.version
   }
 
   /** Serials that no longer count though they have not expired, or not long ago. */
   revokedSerials(nowMs: number): readonly { serial: string; atMs: number }[] {
-    return this.#revoked.filter(({ notAfterMs }) => notAfterMs + listAfterExpiryMs > nowMs)
+    return this.#sum.revoked.filter(({ notAfterMs }) => notAfterMs + listAfterExpiryMs > nowMs)
   }
 
   isInvited(agent: string): boolean {
@@ -143,12 +177,16 @@ export class FleetState {
         if (member) member.unconfirmed = undefined
         return
       }
-      case 'renew':
-        this.members.get(fact.agent)?.certificates.push({
-          serial: fact.serial,
-          notAfterMs: fact.notAfterMs,
-        })
+      case 'renew': {
+        const member = this.members.get(fact.agent)
+        if (!member) return
+        const { serial, notAfterMs } = fact
+        const kept = member.certificates.filter(
+          (each) => each.notAfterMs + certificateAfterlifeMs > atMs,
+        )
+        member.certificates = [...kept, { serial, notAfterMs }]
         return
+      }
       case 'revoke': {
         this.#withdraw(fact.name)
         const member = this.members.get(fact.name)
@@ -191,7 +229,7 @@ export class FleetState {
           waves: [],
           reverted: [],
         })
-        this.#version = Math.max(this.#version, ...fact.plan.versions)
+        this.#sum.version = Math.max(this.#sum.version, ...fact.plan.versions)
         return
       case 'halt':
       case 'resume':
@@ -207,9 +245,16 @@ export class FleetState {
         // Something newer may have been pushed while it was under way.
         if (fact.act === 'finish' && version > (this.groups.get(group)?.version ?? 0))
           this.groups.set(group, { version, digest, atMs })
+        this.#forgetEnded()
         return
       }
     }
+  }
+
+  /** A rollout that has halted may yet be resumed, by whoever does so soon enough. */
+  #forgetEnded(): void {
+    const ended = [...this.rollouts.values()].filter(({ phase }) => phase !== 'running')
+    for (const { id } of ended.slice(0, -maxEndedRollouts)) this.rollouts.delete(id)
   }
 
   #withdraw(agent: string): void {
@@ -245,14 +290,16 @@ export class FleetState {
   }
 
   #retire(member: Member, atMs: number): void {
-    this.#revoked.push(...member.certificates.map((certificate) => ({ ...certificate, atMs })))
-    this.#revoked = this.#revoked.filter(({ notAfterMs }) => notAfterMs + listAfterExpiryMs > atMs)
+    this.#sum.revoked.push(...member.certificates.map((certificate) => ({ ...certificate, atMs })))
+    this.#sum.revoked = this.#sum.revoked.filter(
+      ({ notAfterMs }) => notAfterMs + listAfterExpiryMs > atMs,
+    )
     member.certificates = []
   }
 
   #desire(fact: Extract<Fact, { act: 'desire' }>, atMs: number): void {
     const { version, digest, agents, group, rollout: id } = fact
-    this.#version = Math.max(this.#version, version)
+    this.#sum.version = Math.max(this.#sum.version, version)
     this.digests.set(version, digest)
     for (const agent of agents) {
       const member = this.members.get(agent)
@@ -272,5 +319,18 @@ export class FleetState {
     const times = (outcomes.get(fact.version)?.times ?? 0) + 1
     outcomes.set(fact.version, { state: fact.state, atMs, why: fact.why, times })
     if (outcomes.size > maxOutcomes) outcomes.delete(Math.min(...outcomes.keys()))
+  }
+}
+
+function nothingYet(): FleetSum {
+  return {
+    members: new Map(),
+    invitations: new Map(),
+    rollouts: new Map(),
+    revokedNames: new Map(),
+    groups: new Map(),
+    digests: new Map(),
+    revoked: [],
+    version: 0,
   }
 }

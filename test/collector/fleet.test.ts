@@ -313,3 +313,15 @@ test('what an agent says steers no terminal', async (t) => {
   assert.deepEqual(told?.problems, plain)
   assert.deepEqual(told?.result, { from: 'now [2J', gained: [{ 'k ': 'a b' }] })
 })
+
+test('of two gateways with one token at once one gets in, and the other is told why not', async (t) => {
+  const { fleet } = await openFleet(t)
+  const secret = await invited(fleet, 'gw-001')
+  const both = await Promise.allSettled(
+    [1, 2].map(() => fleet.enrol(secret, request('gw-001'), '127.0.0.1')),
+  )
+  assert.deepEqual(both.map(({ status }) => status).sort(), ['fulfilled', 'rejected'])
+  const [refused] = both.filter((each) => each.status === 'rejected')
+  assert.equal(refused!.reason.code, 'token_taken')
+  assert.equal(fleet.member('gw-001').certificates.length, 1)
+})
