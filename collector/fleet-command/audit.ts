@@ -1,9 +1,11 @@
-import { readFile, rename, writeFile } from 'node:fs/promises'
+import { once } from 'node:events'
+import { open, readFile, rename, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import type { Readable } from 'node:stream'
 import type { Command } from 'commander'
 import { UserError } from '../../shared/failure.ts'
 import type { Fact } from '../fleet/facts.ts'
-import { ChainCheck, type Entry } from '../fleet/journal.ts'
+import { ChainCheck, type Entry, wholeLines } from '../fleet/journal.ts'
 import { type FleetOptions, openApi, withFleet } from './options.ts'
 
 /** What a manager has seen of the log: it cannot become shorter or another behind their back. */
@@ -31,32 +33,40 @@ interface AuditOptions extends FleetOptions {
 async function audit(what: string | undefined, options: AuditOptions): Promise<void> {
   if (what !== undefined && what !== 'verify')
     throw new UserError(`audit takes nothing or \`verify\`, not "${what}"`, { exitCode: 2 })
-  const text = await read(options)
-  if (what === 'verify') return verify(text, join(options.fleet, 'manager', 'audit-seen.json'))
-  if (options.json) {
-    process.stdout.write(text)
-    return
-  }
-  for (const line of text.split('\n').slice(0, -1))
-    process.stdout.write(`${describe(JSON.parse(line) as Entry<Fact>)}\n`)
+  if (what === 'verify')
+    return read(options, (lines) =>
+      verify(lines, join(options.fleet, 'manager', 'audit-seen.json')),
+    )
+  await read(options, async (lines) => {
+    for await (const line of wholeLines(lines)) {
+      const text = options.json ? line : describe(JSON.parse(line) as Entry<Fact>)
+      if (!process.stdout.write(`${text}\n`)) await once(process.stdout, 'drain')
+    }
+  })
 }
 
-async function read(options: AuditOptions): Promise<string> {
-  if (options.file !== undefined)
-    return readFile(options.file, 'utf8').catch((cause) => {
+/** Reads what may be long: years of a large fleet. */
+async function read(options: AuditOptions, use: (lines: Readable) => Promise<void>): Promise<void> {
+  if (options.file !== undefined) {
+    const file = await open(options.file).catch((cause) => {
       throw new UserError(`--file: ${options.file} cannot be read (${cause.code})`, { cause })
     })
+    await using _ = file
+    await use(file.createReadStream({ autoClose: false }))
+    return
+  }
   const { client } = await openApi(options)
   await using _ = client
-  return await client.audit()
+  await use(await client.audit())
 }
 
-async function verify(text: string, seenFile: string): Promise<void> {
+async function verify(journal: Readable, seenFile: string): Promise<void> {
   const seen = await readSeen(seenFile)
   const check = new ChainCheck<Fact>()
-  const lines = text.split('\n')
-  if (lines.pop() !== '') throw new UserError('the audit log ends in the middle of a line')
-  for (const line of lines) {
+  const torn = () => {
+    throw new UserError('the audit log ends in the middle of a line')
+  }
+  for await (const line of wholeLines(journal, torn)) {
     const read = check.next(line)
     if ('message' in read)
       throw new UserError(`the audit log was changed: line ${read.line} ${read.message}`)

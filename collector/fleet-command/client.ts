@@ -1,3 +1,4 @@
+import type { Readable } from 'node:stream'
 import { Agent, type Dispatcher, ProxyAgent } from 'undici'
 import { UserError } from '../../shared/failure.ts'
 import type { Labels } from '../../shared/fleet/groups.ts'
@@ -185,8 +186,9 @@ export class FleetClient implements FleetAccess {
     return this.#ask('POST', `rollouts/${encodeURIComponent(id)}/${what}`, { why })
   }
 
-  audit(): Promise<string> {
-    return this.#text('audit')
+  /** The journal's lines as they stand: they may be more than a text can hold. */
+  async audit(): Promise<Readable> {
+    return (await this.#send('GET', 'audit')).body
   }
 
   revocationList(): Promise<string> {

@@ -177,12 +177,9 @@ test('a certificate that puts its own connection out again and again is told of 
   const fleet = await TestFleet.start(t)
   const one = await fleet.enrol('gw-001')
   for (let i = 0; i < 5; i++) await fleet.connect(one)
-  assert.doesNotMatch(await fleet.client.audit(), /"clone"/)
+  assert.doesNotMatch(await fleet.journal(), /"clone"/)
   await fleet.connect(one)
-  await until(
-    async () => /"act":"clone","agent":"gw-001"/.test(await fleet.client.audit()),
-    'it is',
-  )
+  await until(async () => /"act":"clone","agent":"gw-001"/.test(await fleet.journal()), 'it is')
 })
 
 test('a revoked manager is put out where they are, and may do nothing more', async (t) => {
