@@ -6,6 +6,8 @@ import { lineProtocol } from '../../collector/sinks/line-protocol.ts'
 import { type AdmittedReading, SeriesTable, type Value } from '../../shared/reading.ts'
 import { HttpReceiver } from '../support/http-receiver.ts'
 import { parseLines } from '../support/line-parser.ts'
+import { poll } from '../support/poll.ts'
+import { QuestDb } from '../support/questdb/questdb.ts'
 import { reading, readings } from '../support/readings.ts'
 import { alertRecords, Outlet, readingRecords, sliceOf } from '../support/sinks.ts'
 import { temporaryDirectory } from '../support/temporary.ts'
@@ -192,4 +194,56 @@ test('VictoriaMetrics takes what is written, over its own kill, each reading onc
     series.timestamps,
     all.map(({ fromMs }) => fromMs),
   )
+})
+
+test('QuestDB takes what is written, over its own kill, each reading once', async (t) => {
+  const server = await QuestDb.start(t)
+  if (!server) return
+  const outlet = await Outlet.make(t, lineProtocol, { url: server.url, maxRecords: 100 })
+  const all = readingRecords(readings(1000))
+  await outlet.write(sliceOf(all.slice(0, 400)))
+  await server.sql('ALTER TABLE temperature DEDUP ENABLE UPSERT KEYS(timestamp, device)')
+  await server.kill()
+  await assert.rejects(outlet.write(sliceOf(all)), { code: 'SINK_UNREACHABLE' })
+  await server.up()
+  await outlet.write(sliceOf(all)) // As after a kill of ours: from the beginning.
+  // It answers before what it took is to be seen.
+  const rows = await poll(async () => {
+    const found = await server.sql(
+      'SELECT device, agent, value, quality, timestamp FROM temperature',
+    )
+    return found.length >= 1000 && found
+  }, 'all rows are there')
+  assert.deepEqual(
+    rows,
+    all.map(({ offset, fromMs }) => [
+      'pump-1',
+      'gw-001',
+      offset + 1,
+      0,
+      `${new Date(fromMs).toISOString().slice(0, -1)}000Z`,
+    ]),
+  )
+})
+
+test('what QuestDB refuses goes to the dead letter, and what is around it is written', async (t) => {
+  const server = await QuestDb.start(t)
+  if (!server) return
+  const outlet = await Outlet.make(t, lineProtocol, { url: server.url })
+  // A table's name has no slash.
+  const strange = new SeriesTable().intern('pump-1', 'in/out')
+  const mixed = valued(1, 2, 3)
+  await outlet.write(
+    sliceOf(readingRecords([mixed[0]!, { ...mixed[1]!, series: strange }, mixed[2]!])),
+  )
+  assert.deepEqual(
+    outlet.refused.map(({ offset }) => offset),
+    [1],
+  )
+  assert.match(outlet.refused[0]!.reason, /^400 .*INVALID_TABLE_NAME/)
+  const values = await poll(async () => {
+    const found = await server.sql('SELECT value FROM temperature')
+    return found.length >= 2 && found.flat()
+  }, 'the others are there')
+  assert.deepEqual(values.sort(), [1, 3])
 })

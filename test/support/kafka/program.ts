@@ -1,48 +1,7 @@
-import { execFile } from 'node:child_process'
-import { access, mkdir, readFile, rename, rm } from 'node:fs/promises'
-import { homedir } from 'node:os'
-import { join } from 'node:path'
 import type { TestContext } from 'node:test'
-import { fileURLToPath } from 'node:url'
-import { promisify } from 'node:util'
-import { absent } from '../needs.ts'
+import { jarsOf } from '../jars.ts'
 
-const run = promisify(execFile)
-const pom = fileURLToPath(new URL('pom.xml', import.meta.url))
-
-/**
- * Folder with the jars of the Kafka in pom.xml, from Maven Central unless they were fetched before: kept,
- * since it takes a minute.
- *
- * @returns undefined when they cannot be had and the test was skipped
- */
-export async function kafkaJars(t: Pick<TestContext, 'skip'>): Promise<string | undefined> {
-  const [, version] = /<artifactId>kafka_[\d.]+<\/artifactId>\s*<version>([^<]+)/.exec(
-    await readFile(pom, 'utf8'),
-  )!
-  const cache = process.env.XDG_CACHE_HOME ?? join(homedir(), '.cache')
-  const folder = join(cache, 'headgate-tests', `kafka-${version}`)
-  try {
-    await run('java', ['-version'])
-    if (await exists(folder)) return folder
-    const aside = `${folder}.${process.pid}`
-    await mkdir(join(folder, '..'), { recursive: true })
-    const goal = ['dependency:copy-dependencies', `-DoutputDirectory=${aside}`]
-    await run('mvn', ['--batch-mode', '--quiet', '--strict-checksums', '--file', pom, ...goal])
-    // Another test file may have been faster.
-    await rename(aside, folder).catch(() => rm(aside, { recursive: true }))
-    return folder
-  } catch (error) {
-    const { code } = error as NodeJS.ErrnoException
-    const why = code === 'ENOENT' ? 'no java or mvn on PATH' : String(error)
-    absent(t, `needs Kafka: apt-get install default-jre-headless maven: ${why}`)
-    return undefined
-  }
-}
-
-async function exists(path: string): Promise<boolean> {
-  return access(path).then(
-    () => true,
-    () => false,
-  )
+/** Folder with the jars of the Kafka in pom.xml; undefined when they cannot be had and the test was skipped. */
+export function kafkaJars(t: Pick<TestContext, 'skip'>): Promise<string | undefined> {
+  return jarsOf(t, new URL('pom.xml', import.meta.url), 'kafka')
 }
