@@ -51,8 +51,16 @@ export class Network {
     await ip('link', 'set', this.#port(machine), 'down')
   }
 
+  /** From now on what a machine sends to another goes astray; the other way, and between others, all arrives. */
+  async mute(machine: number, towards: number): Promise<void> {
+    const astray = ['lladdr', '02:00:00:00:00:01', 'dev', 'switch', 'nud', 'permanent']
+    await ip('-n', this.#space(machine), 'neigh', 'replace', this.host(towards), ...astray)
+  }
+
+  /** Whatever was done to a machine is over. */
   async join(machine: number): Promise<void> {
     await ip('link', 'set', this.#port(machine), 'up')
+    await ip('-n', this.#space(machine), 'neigh', 'flush', 'dev', 'switch', 'nud', 'all')
   }
 
   /** Where a port of the machine's loopback can be reached from here, over its own cable. */

@@ -10,6 +10,7 @@ import { Authority } from '../../../collector/fleet/authority.ts'
 import { cleanUp, type Test } from '../clean-up.ts'
 import { freePort } from '../free-port.ts'
 import { poll } from '../poll.ts'
+import { here, type Site } from '../site.ts'
 import { temporaryDirectory } from '../temporary.ts'
 import { kafkaJars } from './program.ts'
 
@@ -40,12 +41,12 @@ export class KafkaNode {
 
   private constructor(
     id: number,
-    { port, secure }: { port: number; secure: Secure },
+    { address, secure }: { address: string; secure: Secure },
     command: readonly string[],
     logFile: string,
   ) {
     this.#id = id
-    this.address = `127.0.0.1:${port}`
+    this.address = address
     this.secure = secure
     this.#command = command
     this.#logFile = logFile
@@ -57,9 +58,9 @@ export class KafkaNode {
    */
   static async start(
     t: Test & Pick<TestContext, 'skip'>,
-    options: { nodes?: number; jvm?: readonly string[] } = {},
+    options: { nodes?: number; jvm?: readonly string[]; site?: Site } = {},
   ): Promise<KafkaNode[] | undefined> {
-    const { nodes = 1, jvm = quick } = options
+    const { nodes = 1, jvm = quick, site = here } = options
     const jars = await kafkaJars(t)
     if (!jars) return undefined
     const directory = await temporaryDirectory(t)
@@ -69,7 +70,8 @@ export class KafkaNode {
     const securePorts = await Promise.all(ids.map(freePort))
     const nowMs = Date.now()
     const { authority } = await Authority.create('authority', nowMs)
-    const own = { commonName: 'kafka', lifetimeMs: 86_400_000, nowMs, names: ['127.0.0.1'] }
+    const names = [...new Set(ids.map((id) => site.host(id)))]
+    const own = { commonName: 'kafka', lifetimeMs: 86_400_000, nowMs, names }
     const certificate = await authority.make(own)
     const oneLine = (pem: string) => pem.trim().replaceAll('\n', '\\n')
     const java = ['-cp', join(jars, '*'), '-Dorg.slf4j.simpleLogger.defaultLogLevel=warn']
@@ -79,12 +81,12 @@ export class KafkaNode {
         const lines = {
           'process.roles': 'broker,controller',
           'node.id': id,
-          'controller.quorum.voters': ids.map((n) => `${n}@127.0.0.1:${controllers[n]}`),
+          'controller.quorum.voters': ids.map((n) => `${n}@${site.host(n)}:${controllers[n]}`),
           'controller.listener.names': 'CONTROLLER',
           listeners: [
-            `PLAINTEXT://127.0.0.1:${ports[id]}`,
-            `SECURE://127.0.0.1:${securePorts[id]}`,
-            `CONTROLLER://127.0.0.1:${controllers[id]}`,
+            `PLAINTEXT://${site.host(id)}:${ports[id]}`,
+            `SECURE://${site.host(id)}:${securePorts[id]}`,
+            `CONTROLLER://${site.host(id)}:${controllers[id]}`,
           ],
           'listener.security.protocol.map':
             'PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SECURE:SASL_SSL',
@@ -110,14 +112,14 @@ export class KafkaNode {
         await writeFile(config, `${text.join('\n')}\n`)
         const format = ['kafka.tools.StorageTool', 'format', '-t', clusterId, '-c', config]
         await run('java', [...quick, ...java, ...format])
-        const command = ['java', ...jvm, ...java, 'kafka.Kafka', config]
+        const command = [...site.through(id), 'java', ...jvm, ...java, 'kafka.Kafka', config]
         const secure = {
-          address: `127.0.0.1:${securePorts[id]}`,
+          address: `${site.host(id)}:${securePorts[id]}`,
           ca: authority.certificatePem,
           username: 'collector',
           password: 'secret',
         }
-        const place = { port: ports[id]!, secure }
+        const place = { address: `${site.host(id)}:${ports[id]}`, secure }
         const node = new KafkaNode(id, place, command, join(directory, `${id}.log`))
         cleanUp(t, () => node.kill())
         node.launch()

@@ -6,18 +6,9 @@ import type { TestContext } from 'node:test'
 import { cleanUp, type Test } from '../clean-up.ts'
 import { freePort } from '../free-port.ts'
 import { poll } from '../poll.ts'
+import { here, type Site } from '../site.ts'
 import { temporaryDirectory } from '../temporary.ts'
 import { natsServer } from './program.ts'
-
-/** Where the nodes of a cluster live: loopback of this machine, or one network namespace each. */
-export interface Site {
-  /** Address of the n-th node. */
-  host(node: number): string
-  /** A program that runs the n-th node and becomes it. */
-  through(node: number): readonly string[]
-}
-
-const here: Site = { host: () => '127.0.0.1', through: () => [] }
 
 /** One nats-server with JetStream, over any number of starts and kills; gone when the test ends. */
 export class NatsNode {
