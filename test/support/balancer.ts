@@ -34,6 +34,11 @@ export class Balancer {
     return `http://127.0.0.1:${(this.#server.address() as { port: number }).port}`
   }
 
+  /** Breaks every connection, in the middle of whatever it carries: whoever comes back lands elsewhere. */
+  shake(): void {
+    for (const socket of this.#sockets) socket.destroy()
+  }
+
   #connect(near: Socket, triesLeft: number): void {
     if (triesLeft === 0) return void near.destroy()
     const far = connect(this.#targets[this.#next++ % this.#targets.length]!)
@@ -56,6 +61,6 @@ export class Balancer {
 
   #close(): void {
     this.#server.close()
-    for (const socket of this.#sockets) socket.destroy()
+    this.shake()
   }
 }

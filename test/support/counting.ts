@@ -20,7 +20,7 @@ export interface Difference {
  * @param unknown may be there, once
  */
 export function difference(
-  log: readonly LoggedReading[],
+  log: readonly Pick<LoggedReading, 'value'>[],
   acknowledged: ReadonlySet<number>,
   unknown: ReadonlySet<number> = new Set(),
 ): Difference {
@@ -44,7 +44,7 @@ export function difference(
 
 /** Nothing lost, nothing twice, in order. */
 export function assertSame(
-  log: readonly LoggedReading[],
+  log: readonly Pick<LoggedReading, 'value'>[],
   acknowledged: ReadonlySet<number>,
   unknown?: ReadonlySet<number>,
 ): void {
