@@ -1,15 +1,14 @@
 import { existsSync, statSync } from 'node:fs'
-import { readFile } from 'node:fs/promises'
 import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { type Command, Option } from 'commander'
-import type { HttpLinkOptions } from '../shared/client/http.ts'
-import { ClientFailure, GroupConsumer, LogClient } from '../shared/client.ts'
+import { GroupConsumer } from '../shared/client.ts'
 import { stopSignal } from '../shared/command.ts'
 import { parseDuration } from '../shared/config.ts'
 import { UserError } from '../shared/failure.ts'
 import type { Stream } from '../shared/reading.ts'
 import { systemClock } from '../shared/system.ts'
+import { type AskOptions, asking, clientOf } from './ask.ts'
 import { type CompletenessAnswer, describeCompleteness } from './completeness.ts'
 import { completeness } from './fanout/completeness.ts'
 import { type LogReader, nextOffsets, type Query, startsNowhere } from './fanout/fanout.ts'
@@ -31,11 +30,8 @@ import {
 import { RemoteLog, toItem } from './remote-log.ts'
 import { describe } from './streams.ts'
 
-interface SourceOptions {
+interface SourceOptions extends AskOptions {
   data?: string
-  collector?: string
-  fleet?: string
-  tokenFile?: string
   json?: boolean
 }
 type ReadOptions = SourceOptions &
@@ -150,7 +146,7 @@ async function list(options: SourceOptions): Promise<void> {
 
 async function cat(options: ReadOptions): Promise<void> {
   const query = parseQuery(options)
-  await reading(options.collector, async () =>
+  await asking(options.collector, async () =>
     printRecords(await open(options, query.stream), query, shapeIn(options)),
   )
 }
@@ -159,7 +155,7 @@ async function tail(options: ReadOptions): Promise<void> {
   const query: Query = { ...parseQuery(options), follow: true, signal: stopSignal() }
   const shape = shapeIn(options)
   if (shape === 'parquet') throw new QueryProblem('a Parquet file has an end: take cat')
-  await reading(options.collector, async () => {
+  await asking(options.collector, async () => {
     if (options.group !== undefined) return followGroup(options, query, shape)
     const log = await open(options, query.stream)
     // A collector begins there by itself.
@@ -209,16 +205,6 @@ async function* only<T>(item: T): AsyncGenerator<T> {
   yield item
 }
 
-/** What a log or a collector will not do is one line for the person who asked. */
-async function reading(url: string | undefined, work: () => Promise<void>): Promise<void> {
-  try {
-    await work()
-  } catch (error) {
-    if (!(error instanceof ClientFailure)) throw error
-    throw new UserError(`${url}: ${error.detail}`, { cause: error })
-  }
-}
-
 function shapeIn({ json, format }: ReadOptions): ShapeName {
   return json ? 'ndjson' : format
 }
@@ -230,30 +216,10 @@ async function open(options: ReadOptions, stream: Stream): Promise<LogReader> {
   return RemoteLog.open(await clientOf(options), stream)
 }
 
-async function clientOf(options: SourceOptions): Promise<LogClient> {
-  const url = options.collector!.replace(/\/+$/, '')
-  if (!/^https?:\/\//.test(url) || !URL.canParse(url))
-    throw new UserError(
-      `--collector takes an address such as http://127.0.0.1:7070, not "${url}"`,
-      {
-        exitCode: 2,
-      },
-    )
-  const onRetry = (why: string, delayMs: number) => {
-    process.stderr.write(`headgate: ${why}; trying again in ${(delayMs / 1000).toFixed(1)} s\n`)
-  }
-  return new LogClient({ url, onRetry, ...(await credentials(options)) })
-}
-
 /** A JSON document of a collector's. */
 async function fetchJson(options: SourceOptions, path: string): Promise<unknown> {
   const client = await clientOf(options)
-  try {
-    return await client.json(path)
-  } catch (error) {
-    if (!(error instanceof ClientFailure)) throw error
-    throw new UserError(`${options.collector}: ${error.detail}`, { cause: error })
-  }
+  return asking(options.collector, () => client.json(path))
 }
 
 /** Prints at the pace of whoever reads it. */
@@ -374,23 +340,6 @@ async function openView(folder: string): Promise<FolderView> {
     if (code !== 'ENOENT') throw cause
   }
   throw new UserError(`${folder}: no log here: --data takes a collector's data folder`)
-}
-
-/** What a collector that is not open asks for. */
-export async function credentials({
-  fleet,
-  tokenFile,
-}: Pick<SourceOptions, 'fleet' | 'tokenFile'>): Promise<Pick<HttpLinkOptions, 'token' | 'tls'>> {
-  if (tokenFile !== undefined) {
-    const token = await readFile(tokenFile, 'utf8').catch((cause) => {
-      throw new UserError(`--token-file: ${tokenFile} cannot be read (${cause.code})`, { cause })
-    })
-    return { token: token.trim() }
-  }
-  if (fleet === undefined) return {}
-  const { readPersonFiles } = await import('./fleet/files.ts')
-  const { ca, cert, key } = await readPersonFiles(fleet)
-  return { tls: { ca, cert, key } }
 }
 
 function print(text: string | Uint8Array): Promise<void> | void {

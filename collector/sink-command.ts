@@ -1,15 +1,11 @@
-import type { IncomingMessage } from 'node:http'
-import { text } from 'node:stream/consumers'
+import { once } from 'node:events'
 import type { Command } from 'commander'
-import { UserError } from '../shared/failure.ts'
-import { credentials } from './log-command.ts'
+import type { LogClient } from '../shared/client.ts'
+import { type AskOptions, asking, clientOf } from './ask.ts'
 import { printJson, table } from './print.ts'
 import type { SinkStatus } from './sinks/runner.ts'
 
-interface CollectorOptions {
-  collector?: string
-  fleet?: string
-  tokenFile?: string
+interface CollectorOptions extends AskOptions {
   json?: boolean
 }
 type RangeOptions = CollectorOptions & { from?: string; to?: string }
@@ -52,8 +48,10 @@ export function registerSink(command: Command): void {
   )
     .addHelpText('after', '\nExample:\n  headgate sink dead history')
     .action(async (name: string, options: CollectorOptions) => {
-      const lines = await ask(options, 'GET', `/${encodeURIComponent(name)}/dead`)
-      for await (const chunk of lines) process.stdout.write(chunk)
+      await ask(options, async (client) => {
+        for await (const chunk of await client.bytes(pathOf(name, 'dead')))
+          if (!process.stdout.write(chunk)) await once(process.stdout, 'drain')
+      })
     })
 }
 
@@ -66,8 +64,8 @@ function withCollector(command: Command, description: string): Command {
 }
 
 async function list(options: CollectorOptions): Promise<void> {
-  const answer = await text(await ask(options, 'GET', ''))
-  const { sinks } = JSON.parse(answer) as { sinks: SinkStatus[] }
+  const answer = await ask(options, (client) => client.json('/v1/sinks'))
+  const { sinks } = answer as { sinks: SinkStatus[] }
   if (options.json) return printJson(sinks)
   if (sinks.length === 0) process.stdout.write('no sinks: see `sinks` in collector.yaml\n')
   else process.stdout.write(describe(sinks))
@@ -79,8 +77,8 @@ async function change(
   what: string,
   body: object,
 ): Promise<SinkStatus> {
-  const answer = await ask(options, 'POST', `/${encodeURIComponent(name)}/${what}`, body)
-  return JSON.parse(await text(answer)) as SinkStatus
+  const answer = await ask(options, (client) => client.post(pathOf(name, what), body))
+  return answer as SinkStatus
 }
 
 async function show(status: SinkStatus, options: CollectorOptions): Promise<void> {
@@ -104,45 +102,11 @@ function describe(sinks: readonly SinkStatus[]): string {
   return table([head, ...rows]) + notes.join('')
 }
 
-async function ask(
-  options: CollectorOptions,
-  method: 'GET' | 'POST',
-  path: string,
-  body?: object,
-): Promise<IncomingMessage> {
-  const url = options.collector!.replace(/\/+$/, '')
-  if (!/^https?:\/\//.test(url) || !URL.canParse(url))
-    throw new UserError(
-      `--collector takes an address such as http://127.0.0.1:7070, not "${url}"`,
-      { exitCode: 2 },
-    )
-  const { request } = url.startsWith('https:')
-    ? await import('node:https')
-    : await import('node:http')
-  const { token, tls } = await credentials(options)
-  const headers = {
-    ...(token !== undefined && { authorization: `Bearer ${token}` }),
-    ...(body && { 'content-type': 'application/json' }),
-  }
-  const answer = await new Promise<IncomingMessage>((resolve, reject) => {
-    const settings = { ...tls, allowPartialTrustChain: true, method, headers }
-    request(`${url}/v1/sinks${path}`, settings, resolve)
-      .on('error', reject)
-      .end(body && JSON.stringify(body))
-  }).catch((cause: NodeJS.ErrnoException) => {
-    const why =
-      cause.code === 'ECONNREFUSED' ? 'nobody listens there: is it running?' : cause.message
-    throw new UserError(`${url}: ${why}`, { cause })
-  })
-  if (answer.statusCode === 200) return answer
-  throw new UserError(`${url}: ${messageOf(await text(answer)) ?? `answers ${answer.statusCode}`}`)
+async function ask<T>(options: AskOptions, work: (client: LogClient) => Promise<T>): Promise<T> {
+  const client = await clientOf(options)
+  return asking(options.collector, () => work(client))
 }
 
-/** What a collector says in an answer; a proxy's page, say, has none. */
-function messageOf(body: string): string | undefined {
-  try {
-    return (JSON.parse(body) as { message?: string }).message
-  } catch {
-    return undefined
-  }
+function pathOf(sink: string, what: string): string {
+  return `/v1/sinks/${encodeURIComponent(sink)}/${what}`
 }

@@ -196,6 +196,11 @@ export class LogClient {
     return readJson(await this.#ask({ method: 'GET', path, headers: {} }, signal))
   }
 
+  /** An answer of any kind, as it comes; once it is being read it is not asked for again. @throws ClientFailure */
+  async bytes(path: string, signal?: AbortSignal): Promise<AsyncIterable<Uint8Array>> {
+    return (await this.#ask({ method: 'GET', path, headers: {} }, signal)).body
+  }
+
   /** A JSON answer to a POST of JSON. @throws ClientFailure */
   async post(path: string, document: object, signal?: AbortSignal): Promise<unknown> {
     const headers = { 'content-type': 'application/json' }
