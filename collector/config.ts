@@ -42,6 +42,8 @@ const natsSchema = z.strictObject({
     .default('headgate'),
   /** Servers that have each batch on disk; an answer waits for a majority of them. */
   replicas: z.int().min(1).max(5).default(3),
+  /** Where servers tell of themselves over HTTP: asked at a start whether they sync what they acknowledge. */
+  monitoring: z.array(z.url({ protocol: /^https?$/ })).default([]),
   /** File with a user's JWT and seed. */
   credentials: filePath().optional(),
   /** PEM file of the authority that the servers' certificates are from. */

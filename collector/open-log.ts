@@ -11,6 +11,7 @@ import { verifyLog } from './log/embedded/verify.ts'
 import { type LogEngine, LogFailure } from './log/engine.ts'
 import type { KafkaLog } from './log/kafka/kafka.ts'
 import { openPlace } from './log/tier/place.ts'
+import { checkSync } from './nats-monitoring.ts'
 
 export interface OpenLog {
   log: LogEngine
@@ -29,9 +30,10 @@ export async function openLog(config: CollectorConfig, logger: Logger): Promise<
   try {
     if (engine === 'nats') {
       const { NatsLog } = await import('./log/nats/nats.ts')
-      const file = nats!.credentials
+      const { monitoring, credentials: file, ...options } = nats!
       const credentials = file === undefined ? file : await readSecret(file, 'the credentials')
-      const log = await NatsLog.open({ ...world, ...nats!, credentials, partitions, retention })
+      await checkSync(monitoring, logger)
+      const log = await NatsLog.open({ ...world, ...options, credentials, partitions, retention })
       return { log, verify: (breathe) => log.verify(breathe) }
     }
     if (engine === 'kafka') {

@@ -34,9 +34,9 @@ export class NatsNode {
   /** @param t whose end is theirs: a test, or a file's `after` */
   static async start(
     t: Test & Pick<TestContext, 'skip'>,
-    options: { nodes?: number; site?: Site; lines?: readonly string[] } = {},
+    options: { nodes?: number; site?: Site; lines?: readonly string[]; syncInterval?: string } = {},
   ): Promise<NatsNode[] | undefined> {
-    const { nodes = 1, site = here, lines = [] } = options
+    const { nodes = 1, site = here, lines = [], syncInterval = 'always' } = options
     const binary = await natsServer(t)
     if (!binary) return undefined
     const directory = await temporaryDirectory(t)
@@ -58,7 +58,7 @@ export class NatsNode {
         'max_payload: 4MB',
         `log_file: "${logFile}"`,
         // The default leaves what was acknowledged to the page cache for two minutes.
-        `jetstream { store_dir: "${directory}/${node}", sync_interval: always, max_file_store: 8GB }`,
+        `jetstream { store_dir: "${directory}/${node}", sync_interval: ${syncInterval}, max_file_store: 8GB }`,
         ...lines,
         ...(nodes > 1
           ? [
@@ -81,6 +81,10 @@ export class NatsNode {
     return `nats://${this.host}:${this.port}`
   }
 
+  get monitoring(): string {
+    return `http://${this.host}:${this.#monitor}`
+  }
+
   get pid(): number {
     return this.#process!.pid!
   }
@@ -93,7 +97,7 @@ export class NatsNode {
   /** Resolves once it serves and has caught up with the others. */
   async healthy(): Promise<void> {
     await poll(async () => {
-      const answer = await fetch(`http://${this.host}:${this.#monitor}/healthz`).catch(() => null)
+      const answer = await fetch(`${this.monitoring}/healthz`).catch(() => null)
       if (answer?.ok) return true
       if (this.#process?.exitCode != null) throw new Error(await readFile(this.#logFile, 'utf8'))
       return false
