@@ -18,13 +18,18 @@ export interface PeerOptions {
   /** `host:port` under which the others reach it, where that is another. */
   announce?: string | undefined
   maxBodyBytes: number
+  /** How long another may be silent before it is given up. */
+  silenceMs?: number
   clock: Clock
   random: Random
 }
 
 const lifetimeMs = 10 * 365 * 86_400_000
-/** Longer than an owner takes to say that it cannot write. */
-const answerMs = 30_000
+/** An owner that is at it says so this often: it may take long to find that it cannot write. */
+const signEveryMs = 1_000
+/** One that has said nothing for so long is cut off, or gone: somebody else will own what it owned. */
+const usualSilenceMs = 5_000
+const bodyMs = 30_000
 const tokenBytes = 32
 const maxConnections = 1000
 /** Connections to one other collector: as many batches are on their way to it at once. */
@@ -39,7 +44,7 @@ const elsewhereStatus = 421
  * through the group: whoever may read the group may ask.
  */
 export async function openPeers(options: PeerOptions, handlers: PeerHandlers): Promise<Peers> {
-  const { host, port, clock, random, maxBodyBytes } = options
+  const { host, port, clock, random, maxBodyBytes, silenceMs = usualSilenceMs } = options
   const token = Buffer.from(random.bytes(tokenBytes)).toString('base64url')
   const nowMs = clock.wallMs()
   // Its key is used once: nobody else can ever show a certificate of this authority.
@@ -51,12 +56,12 @@ export async function openPeers(options: PeerOptions, handlers: PeerHandlers): P
       key: own.keyPem,
       minVersion: 'TLSv1.3',
       maxHeaderSize: 8 * 1024,
-      requestTimeout: answerMs,
-      keepAliveTimeout: 2 * answerMs,
+      requestTimeout: bodyMs,
+      keepAliveTimeout: 2 * bodyMs,
     },
     (incoming, response) => {
       response.on('error', () => {})
-      void answer({ incoming, response, token, handlers, maxBodyBytes })
+      void answer({ incoming, response, token, handlers, maxBodyBytes, clock })
     },
   )
   server.maxConnections = maxConnections
@@ -81,22 +86,21 @@ export async function openPeers(options: PeerOptions, handlers: PeerHandlers): P
   const ask = async (peer: PeerAbout, path: string, headers: object, body: Uint8Array) => {
     let dispatcher = agents.get(peer.certificate)
     if (!dispatcher) {
-      const connect = { ca: peer.certificate, servername: serverName }
+      const connect = { ca: peer.certificate, servername: serverName, timeout: silenceMs }
       dispatcher = new Agent({ connections, connect })
       agents.set(peer.certificate, dispatcher)
     }
-    const { statusCode, body: answered } = await request(`${peer.url}${path}`, {
+    const { body: answered } = await request(`${peer.url}${path}`, {
       dispatcher,
       method: 'POST',
       headers: { authorization: `Bearer ${peer.token}`, ...headers },
       body,
-      headersTimeout: answerMs,
-      bodyTimeout: answerMs,
+      headersTimeout: silenceMs,
+      bodyTimeout: silenceMs,
     })
-    const text = await answered.text()
-    if (statusCode === elsewhereStatus) return elsewhere
-    const document = JSON.parse(text)
-    if (statusCode === 200) return document
+    const { status, ...document } = JSON.parse(await answered.text())
+    if (status === elsewhereStatus) return elsewhere
+    if (status === 200) return document
     if (document.code in wireFailures)
       throw new WireFailure(document.code as WireFailureCode, document.message)
     throw new LogFailure('LOG_DISK', `the owner: ${document.message}`)
@@ -122,21 +126,36 @@ export async function openPeers(options: PeerOptions, handlers: PeerHandlers): P
   }
 }
 
+/** Answers with a document that has its status in it: white space goes before, for as long as it takes. */
 async function answer({
   incoming,
   response,
   token,
   handlers,
   maxBodyBytes,
+  clock,
 }: {
   incoming: IncomingMessage
   response: ServerResponse
   token: string
   handlers: PeerHandlers
   maxBodyBytes: number
+  clock: Clock
 }): Promise<void> {
-  const send = (status: number, document: object) =>
-    response.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify(document))
+  response.writeHead(200, { 'content-type': 'application/json' })
+  let cancel = () => {}
+  const sign = () => {
+    cancel = clock.timer(signEveryMs, () => {
+      response.write(' ')
+      sign()
+    })
+  }
+  sign()
+  response.on('close', () => cancel())
+  const send = (status: number, document: object) => {
+    cancel()
+    response.end(JSON.stringify({ status, ...document }))
+  }
   const expected = Buffer.from(`Bearer ${token}`)
   const given = Buffer.from(incoming.headers.authorization ?? '')
   if (given.length !== expected.length || !timingSafeEqual(given, expected))

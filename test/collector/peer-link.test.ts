@@ -2,14 +2,19 @@ import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
 import type { AppendAnswer } from '../../collector/log/engine.ts'
 import { elsewhere, type PeerHandlers } from '../../collector/log/kafka/peers.ts'
-import { openPeers } from '../../collector/peer-link.ts'
+import { openPeers, type PeerOptions } from '../../collector/peer-link.ts'
 import { WireFailure } from '../../shared/batch.ts'
 import { chainStart } from '../../shared/chain.ts'
 import { systemClock, systemRandom } from '../../shared/system.ts'
 import { entryOf } from '../contract/log-engine.ts'
 import { incarnation, TestAgent } from '../support/batches.ts'
+import { ManualClock } from '../support/manual-clock.ts'
 
-async function peersOf(t: TestContext, handlers: Partial<PeerHandlers> = {}) {
+async function peersOf(
+  t: TestContext,
+  handlers: Partial<PeerHandlers> = {},
+  more: Partial<PeerOptions> = {},
+) {
   const peers = await openPeers(
     {
       host: '127.0.0.1',
@@ -17,6 +22,7 @@ async function peersOf(t: TestContext, handlers: Partial<PeerHandlers> = {}) {
       maxBodyBytes: 10_000,
       clock: systemClock,
       random: systemRandom,
+      ...more,
     },
     { append: async () => elsewhere, held: async () => elsewhere, ...handlers },
   )
@@ -76,4 +82,19 @@ test('who does not know the token, or meets another certificate, gets nothing', 
   const { certificate } = other.about
   await assert.rejects(other.append({ ...owner.about, certificate }, entry), /self-signed|verif/)
   assert.equal(asked, 0)
+})
+
+test('an owner is waited for as long as it says that it is at it, and no longer', async (t) => {
+  const answer: AppendAnswer = { code: 'duplicate', held: 7, chain: chainStart }
+  const takesLong = Promise.withResolvers<AppendAnswer>()
+  const handlers = { append: () => takesLong.promise }
+  const busy = await peersOf(t, handlers)
+  // Time stands still there: it is as if it were cut off.
+  const silent = await peersOf(t, handlers, { clock: new ManualClock() })
+  const other = await peersOf(t, {}, { silenceMs: 2_000 })
+  const entry = entryOf(new TestAgent().readings(3))
+  const waiting = other.append(busy.about, entry)
+  await assert.rejects(other.append(silent.about, entry), /Timeout/)
+  takesLong.resolve(answer)
+  assert.deepEqual(await waiting, answer)
 })

@@ -7,6 +7,9 @@ import type { Seeded } from './seeded.ts'
 /** Batches after which an agent starts anew, under a next incarnation. */
 const batchesPerLife = 15
 
+/** As an agent, which does not wait for ever either, and then asks whoever it is connected with next. */
+const answerMs = 10_000
+
 /** Agents that send one batch after the other, each until it is answered for, whatever happens. */
 export class Senders {
   /** Batches answered for. */
@@ -63,9 +66,8 @@ export class Senders {
   async #deliver(index: number, batch: TestBatch): Promise<void> {
     const { first, last } = batch.header
     for (;;) {
-      const answer = await post(this.#urlOf(index), batch.body(), { connection: 'close' }).catch(
-        () => undefined,
-      )
+      const url = this.#urlOf(index)
+      const answer = await within(answerMs, post(url, batch.body(), { connection: 'close' }))
       if (answer?.status === 200) {
         assert.equal(answer.body.held, last, JSON.stringify(answer.body))
         this.answers += 1
@@ -76,4 +78,11 @@ export class Senders {
       await pause(100)
     }
   }
+}
+
+/** Undefined when it fails, or takes longer; it may go on. */
+async function within<T>(ms: number, work: Promise<T>): Promise<T | undefined> {
+  const over = new AbortController()
+  const late = pause(ms, undefined, { signal: over.signal }).catch(() => undefined)
+  return Promise.race([work.catch(() => undefined), late]).finally(() => over.abort())
 }
