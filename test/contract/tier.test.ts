@@ -151,20 +151,75 @@ async function assertDeletes(tiered: Tiered, name: string): Promise<void> {
   )
 }
 
+/** A tier that is away while `isDown`. */
+class Fickle implements TierStore {
+  isDown = false
+  readonly #real: TierStore
+
+  constructor(real: TierStore) {
+    this.#real = real
+  }
+
+  put: TierStore['put'] = (path, object) => this.#reached().then((real) => real.put(path, object))
+  get: TierStore['get'] = (path) => this.#reached().then((real) => real.get(path))
+  range: TierStore['range'] = (path, offset, length) =>
+    this.#reached().then((real) => real.range(path, offset, length))
+  remove: TierStore['remove'] = (path) => this.#reached().then((real) => real.remove(path))
+
+  async #reached(): Promise<TierStore> {
+    if (this.isDown) throw new Error('down')
+    return this.#real
+  }
+}
+
+test('a log that starts while the tier is away gives its readers no part for all of it', async (t) => {
+  const store = new Fickle(new FolderStore(nodeDisk(await temporaryDirectory(t))))
+  const tiered = new Tiered(await temporaryDirectory(t), store)
+  {
+    await using log = await tiered.open()
+    await tiered.fill(log, total)
+  }
+  store.isDown = true
+  await using log = await tiered.open()
+  const away = { code: 'LOG_DISK', message: /the tier cannot be read: Error: down/ }
+  await assert.rejects(readAll(log, { stream: 'readings' }), away)
+  assert.equal((await log.statistics()).readings.records, total)
+  const near = (await log.statistics()).readings.next - 1
+  assert.deepEqual(firstsOf(await readAll(log, { stream: 'readings', fromOffset: near })), [total])
+  store.isDown = false
+  assert.deepEqual(firstsOf(await readAll(log, { stream: 'readings' })), upTo(total))
+})
+
+test('a folder that is not mounted is not taken for a new tier', async (t) => {
+  const mounted = new FolderStore(nodeDisk(await temporaryDirectory(t)))
+  const bare = new FolderStore(nodeDisk(await temporaryDirectory(t)))
+  const place = await temporaryDirectory(t)
+  const tiered = new Tiered(place, mounted)
+  {
+    await using log = await tiered.open()
+    await tiered.fill(log, total)
+  }
+  const manifest = await mounted.get('partition=0/manifest.json')
+  const unmounted = Object.assign(new Tiered(place, bare), { agent: tiered.agent })
+  {
+    await using log = await unmounted.open()
+    await unmounted.fill(log, total)
+    await assert.rejects(readAll(log, { stream: 'readings' }), /is gone from the tier/)
+  }
+  assert.equal(await bare.get('partition=0/manifest.json'), undefined)
+  assert.ok((await unmounted.localSegments()).length > 5)
+  assert.deepEqual(await mounted.get('partition=0/manifest.json'), manifest)
+  await using log = await tiered.open()
+  await log.retain()
+  assert.ok((await tiered.localSegments()).length <= 5)
+  assert.deepEqual(firstsOf(await readAll(log, { stream: 'readings' })), upTo(2 * total))
+})
+
 test('while the tier cannot be reached nothing leaves the disk, and batches are taken', async (t) => {
   const folder = join(await temporaryDirectory(t), 'share')
   const real = new FolderStore(nodeDisk(folder))
-  let isDown = true
-  const guard =
-    <Rest extends unknown[], Result>(work: (...rest: Rest) => Promise<Result>) =>
-    (...rest: Rest) =>
-      isDown ? Promise.reject(new Error('down')) : work(...rest)
-  const store: TierStore = {
-    put: guard((path, object) => real.put(path, object)),
-    get: guard((path) => real.get(path)),
-    range: guard((path, offset, length) => real.range(path, offset, length)),
-    remove: guard((path) => real.remove(path)),
-  }
+  const store = new Fickle(real)
+  store.isDown = true
   const tiered = new Tiered(await temporaryDirectory(t), store)
   await using log = await tiered.open()
   await tiered.fill(log, total)
@@ -172,7 +227,7 @@ test('while the tier cannot be reached nothing leaves the disk, and batches are 
   assert.deepEqual(firstsOf(await readAll(log, { stream: 'readings' })), upTo(total))
   await assert.rejects(access(folder))
 
-  isDown = false
+  store.isDown = false
   await log.retain()
   assert.ok((await tiered.localSegments()).length <= 5)
   assert.deepEqual(firstsOf(await readAll(log, { stream: 'readings' })), upTo(total))

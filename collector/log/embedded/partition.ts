@@ -101,7 +101,9 @@ export class Partition implements PartitionView {
           previousLength: recovered.segments.at(-1)?.summary.end ?? 0,
           first: recovered.next,
         })
-    const tier = options.tier && new PartitionTier(options.tier.store, clock, options.partition)
+    const own = { disk, directory }
+    const tier =
+      options.tier && new PartitionTier(options.tier.store, clock, options.partition, own)
     await tier?.load().catch((error) => logger.warn({ err: String(error) }, 'cannot read the tier'))
     return new Partition(options, recovered, active, tier)
   }

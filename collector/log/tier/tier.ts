@@ -3,7 +3,7 @@ import { formatTime } from '../../../shared/time-text.ts'
 import { type Segment, segmentPath, withFile } from '../embedded/folder.ts'
 import { decodeIndex, indexName, type SegmentIndex } from '../embedded/index.ts'
 import { segmentName } from '../embedded/segment.ts'
-import { readWhole } from '../embedded/snapshot.ts'
+import { readWhole, replaceFile } from '../embedded/snapshot.ts'
 import { LogFailure } from '../engine.ts'
 import {
   asSegment,
@@ -16,6 +16,8 @@ import { type TierStore, wholeObject } from './store.ts'
 
 /** Fetched together: an object is read front to back, and each request costs a round trip. */
 const aheadBytes = 4 * 1024 * 1024
+/** Beside the partition's segments: the manifest as it was last written. */
+const ownName = 'tier.json'
 
 /**
  * Copies of a partition's sealed segments, which readers go on in where the disk has them no longer.
@@ -30,23 +32,54 @@ export class PartitionTier {
   readonly #store: TierStore
   readonly #clock: Clock
   readonly #root: string
+  readonly #disk: Disk
+  readonly #directory: string
   #manifest: Manifest = { segments: [], removed: [] }
   #isLoaded = false
   /** Oldest first; none before `load`. */
   segments: readonly Segment[] = []
 
-  constructor(store: TierStore, clock: Clock, partition: number) {
+  /** @param own the partition's own folder, which keeps a copy of the manifest */
+  constructor(
+    store: TierStore,
+    clock: Clock,
+    partition: number,
+    own: { disk: Disk; directory: string },
+  ) {
     this.#store = store
     this.#clock = clock
     this.#root = `partition=${partition}`
+    this.#disk = own.disk
+    this.#directory = own.directory
   }
 
-  /** Learns what is there, unless it has. The log goes on without while the tier cannot be reached. */
+  /**
+   * Learns what is there, unless it has. The log goes on without while the tier cannot be reached: but readers
+   * know by our own copy what they have to wait for, and a folder that is not mounted is not taken for a new one.
+   */
   async load(): Promise<void> {
     if (this.#isLoaded) return
+    const names = await this.#disk.list(this.#directory)
+    const own = names.includes(ownName) ? await readWhole(this.#disk, this.#ownPath) : undefined
+    try {
+      if (own) this.#take(readManifest(own))
+    } catch {
+      // Damaged: the tier's own counts anyhow.
+    }
     const bytes = await this.#store.get(`${this.#root}/manifest.json`)
-    if (bytes) this.#take(readManifest(bytes))
+    if (bytes) {
+      this.#take(readManifest(bytes))
+      if (!own || Buffer.compare(own, bytes) !== 0) await this.#saveOwn(bytes)
+    } else if (own)
+      throw new LogFailure(
+        'LOG_REFUSED',
+        `the tier has lost its manifest: is it mounted? If it is to begin anew, remove ${this.#ownPath}`,
+      )
     this.#isLoaded = true
+  }
+
+  get #ownPath(): string {
+    return `${this.#directory}/${ownName}`
   }
 
   has(number: number): boolean {
@@ -98,7 +131,7 @@ export class PartitionTier {
 
   async index(number: number): Promise<SegmentIndex | undefined> {
     const found = this.#find(number)
-    const bytes = found && (await this.#store.get(indexPath(found.path)))
+    const bytes = found && (await reached(() => this.#store.get(indexPath(found.path))))
     return bytes && decodeIndex(bytes)
   }
 
@@ -107,8 +140,14 @@ export class PartitionTier {
   }
 
   async #save(manifest: Manifest): Promise<void> {
-    await this.#putBytes(`${this.#root}/manifest.json`, writeManifest(manifest))
+    const bytes = writeManifest(manifest)
+    await this.#putBytes(`${this.#root}/manifest.json`, bytes)
+    await this.#saveOwn(bytes)
     this.#take(manifest)
+  }
+
+  #saveOwn(bytes: Uint8Array): Promise<void> {
+    return replaceFile(this.#disk, this.#directory, ownName, (write) => write([bytes]))
   }
 
   #take(manifest: Manifest): void {
@@ -123,6 +162,15 @@ export class PartitionTier {
 
 function indexPath(path: string): string {
   return path.replace(/\.segment$/, '.index')
+}
+
+/** Who reads while the tier is away comes back, as with a cluster that is. @throws LogFailure LOG_DISK */
+async function reached<T>(ask: () => Promise<T>): Promise<T> {
+  try {
+    return await ask()
+  } catch (cause) {
+    throw new LogFailure('LOG_DISK', `the tier cannot be read: ${String(cause)}`, { cause })
+  }
 }
 
 /** An object, to be read as a file. */
@@ -148,7 +196,7 @@ class TierFile implements DiskFile {
     const at = offset - this.#start
     if (at >= 0 && at + wanted <= this.#bytes.length) return this.#bytes.subarray(at, at + wanted)
     const count = Math.min(Math.max(wanted, aheadBytes), this.#length - offset)
-    const bytes = await this.#store.range(this.#path, offset, count)
+    const bytes = await reached(() => this.#store.range(this.#path, offset, count))
     if (!bytes) throw new LogFailure('LOG_DISK', `${this.#path} is gone from the tier`)
     this.#start = offset
     this.#bytes = bytes
