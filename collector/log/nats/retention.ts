@@ -23,9 +23,8 @@ export async function retain(
   nowMs: number,
 ): Promise<void> {
   if (ageMs !== undefined) {
-    const { lastSequence } = await link.facts(stream)
-    const first = (await link.firstSince(stream, nowMs - ageMs)) ?? lastSequence
-    await cutBefore(link, stream, first)
+    const first = await link.firstSince(stream, nowMs - ageMs)
+    await cutBefore(link, stream, first ?? (await behindAll(link, stream)))
   }
   if (bytes === undefined) return
   let facts = await link.facts(stream)
@@ -40,6 +39,15 @@ export async function retain(
     await cutBefore(link, stream, cut)
     facts = await link.facts(stream)
   }
+}
+
+/** Where all is too old its newest message is said again, too: a cut needs one to stand before. */
+async function behindAll(link: NatsLink, stream: string): Promise<number> {
+  const { messages, lastSequence } = await link.facts(stream)
+  const newest = messages > 0 ? await link.at(stream, lastSequence) : undefined
+  if (!newest) return lastSequence
+  await keepSaying(link, stream, newest, lastSequence + 1)
+  return lastSequence + 1
 }
 
 async function cutBefore(link: NatsLink, stream: string, sequence: number): Promise<void> {
