@@ -23,18 +23,24 @@ export function findNatsServer(environment: NodeJS.ProcessEnv = process.env): st
 /** Writes the configuration of a server that keeps its files in `folder`. */
 export async function configureNatsServer(
   folder: string,
-): Promise<{ file: string; url: string; port: number }> {
+): Promise<{ file: string; url: string; port: number; monitoring: string }> {
   await mkdir(folder, { recursive: true })
-  const port = await freePort()
+  const [port, http] = await Promise.all([freePort(), freePort()])
   const file = join(folder, 'nats.conf')
   const lines = [
     `listen: "127.0.0.1:${port}"`,
+    `http: "127.0.0.1:${http}"`,
     'max_payload: 4MB',
     // Each message is on disk before it is acknowledged.
     `jetstream { store_dir: ${JSON.stringify(folder)}, sync_interval: always }`,
   ]
   await writeFile(file, `${lines.join('\n')}\n`)
-  return { file, port, url: `nats://127.0.0.1:${port}` }
+  return {
+    file,
+    port,
+    url: `nats://127.0.0.1:${port}`,
+    monitoring: `http://127.0.0.1:${http}`,
+  }
 }
 
 /** Resolves once somebody listens on the port of loopback. */

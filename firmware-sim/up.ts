@@ -220,15 +220,13 @@ class Plant {
       if (!kafka) throw new UserError('name running brokers: --kafka host:port', { exitCode: 2 })
       return { engine, kafka: { brokers: kafka, name, replicas: Math.min(3, kafka.length) } }
     }
-    let servers = nats
-    if (!servers) {
-      const program = findNatsServer()
-      const { file, url, port } = await configureNatsServer(join(this.#data, 'nats'))
-      const server = this.#spawn('nats', ['-c', file], { restart: true, program })
-      await Promise.race([listens(port, signal), server.failed()])
-      servers = [url]
-    }
-    return { engine, nats: { servers, name, replicas: Math.min(3, servers.length) } }
+    if (nats) return { engine, nats: { servers: nats, name, replicas: Math.min(3, nats.length) } }
+    const program = findNatsServer()
+    const own = await configureNatsServer(join(this.#data, 'nats'))
+    const server = this.#spawn('nats', ['-c', own.file], { restart: true, program })
+    await Promise.race([listens(own.port, signal), server.failed()])
+    const monitoring = [own.monitoring]
+    return { engine, nats: { servers: [own.url], monitoring, name, replicas: 1 } }
   }
 
   #spawn(
