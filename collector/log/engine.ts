@@ -2,6 +2,7 @@ import type { BatchHeader, Encoding, LaneRecord } from '../../shared/batch.ts'
 import type { Chain } from '../../shared/chain.ts'
 import { CodedFailure } from '../../shared/failure.ts'
 import type { Lane, Stream } from '../../shared/reading.ts'
+import type { Notes } from './notes.ts'
 
 /**
  * The stream log: keeps batches as they were received, in the order in which it took them, and remembers
@@ -13,6 +14,9 @@ export interface LogEngine extends AsyncDisposable {
 
   /** `healing` while writes fail and the engine works on it; reads go on. */
   readonly state: 'open' | 'healing' | 'closed'
+
+  /** What those remember who read the log; where it outlives this process as the log does. */
+  readonly notes: Notes | undefined
 
   /**
    * Checks the batch's sequence against what is held and appends it. Resolves once the answer is true

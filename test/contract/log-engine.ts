@@ -13,6 +13,7 @@ import { chainStart } from '../../shared/chain.ts'
 import type { AdmittedReading, Stream } from '../../shared/reading.ts'
 import { incarnation, TestAgent, type TestBatch, unreadable } from '../support/batches.ts'
 import { reading } from '../support/readings.ts'
+import { notesContract } from './notes.ts'
 
 /** Storage of one test's own, on which the engine is opened, closed and opened again. */
 export interface EngineStorage {
@@ -576,6 +577,8 @@ export function logEngineContract(
     assert.equal((await log.append(entryOf(idle.readings(1)))).code, 'accepted')
     assert.equal((await log.append(entryOf(agent.readings(1)))).code, 'accepted')
   })
+
+  notesContract(check)
 
   check('a closed engine finishes what it took and takes nothing more', async ({ open }) => {
     const log = await open()

@@ -10,6 +10,7 @@ import type {
   ReadRequest,
   Statistics,
 } from '../engine.ts'
+import { DiskNotes } from './notes.ts'
 import { Partition, type PartitionOptions } from './partition.ts'
 import { readPartition } from './reader.ts'
 import { statisticsOf } from './statistics.ts'
@@ -35,6 +36,7 @@ export async function countPartitions(disk: Disk): Promise<number> {
 
 /** The log engine that needs nothing but a disk. */
 export class EmbeddedLog implements LogEngine {
+  readonly notes: DiskNotes
   readonly #partitions: readonly Partition[]
   /** Where the log has an agent from before, under whatever number of partitions that was. */
   readonly #homes = new Map<string, Partition>()
@@ -60,11 +62,12 @@ export class EmbeddedLog implements LogEngine {
       await Promise.all(opened.map((partition) => partition.close()))
       throw error
     }
-    return new EmbeddedLog(opened)
+    return new EmbeddedLog(opened, new DiskNotes(options.disk))
   }
 
-  private constructor(partitions: readonly Partition[]) {
+  private constructor(partitions: readonly Partition[], notes: DiskNotes) {
     this.#partitions = partitions
+    this.notes = notes
     if (partitions.length === 1) return
     for (const partition of partitions)
       for (const agent of partition.agents()) this.#homes.set(agent, partition)

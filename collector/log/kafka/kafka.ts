@@ -55,6 +55,7 @@ const forGood = { 'retention.ms': '-1', 'retention.bytes': '-1' } as const
  */
 export class KafkaLog implements LogEngine {
   readonly partitions: number
+  readonly notes = undefined
   readonly #options: KafkaOptions
   readonly #cluster: Cluster
   readonly #topics: Topics

@@ -12,6 +12,7 @@ import type { Logger } from '../../../shared/log.ts'
 import type { Clock } from '../../../shared/ports.ts'
 import { formatTime } from '../../../shared/time-text.ts'
 import { LogFailure } from '../engine.ts'
+import { moved } from '../notes.ts'
 
 /** What a log needs of JetStream, so that all else is free of the client. */
 export interface NatsOptions {
@@ -50,9 +51,6 @@ export interface Scan {
   lastPerSubject?: boolean
   signal?: AbortSignal | undefined
 }
-
-/** Where the subject had another last message than was expected. */
-export const moved = Symbol('moved')
 
 /** The oldest server whose cluster checks expected sequences one after the other, and syncs always. */
 const oldest = [2, 12, 0] as const
@@ -140,14 +138,19 @@ export class NatsLink {
     return this.#connection.info?.max_payload || Number.POSITIVE_INFINITY
   }
 
-  /** Makes a stream that keeps everything in files, or looks at the one that is there. */
+  /**
+   * Makes a stream that keeps everything in files, or looks at the one that is there.
+   *
+   * @param perSubject messages that it keeps of each; left out, all
+   */
   async ensureStream(
     name: string,
     subjects: readonly string[],
     replicas: number,
     metadata: Record<string, string>,
+    perSubject?: number,
   ): Promise<Record<string, string>> {
-    const wanted = {
+    const wanted: Partial<StreamConfig> & { name: string } = {
       name,
       subjects: [...subjects],
       retention: 'limits',
@@ -156,14 +159,15 @@ export class NatsLink {
       num_replicas: replicas,
       allow_direct: true,
       metadata,
-    } satisfies Partial<StreamConfig>
+      ...(perSubject !== undefined && { max_msgs_per_subject: perSubject }),
+    }
     const { config } = await patiently(this.#clock, async () => {
       const found = await this.#manager.streams.info(name).catch(() => undefined)
       return found ?? (await this.#manager.streams.add(wanted))
     })
     // Any of these would in time take the last message of a subject, and with it what is held.
     for (const limit of ['max_age', 'max_bytes', 'max_msgs', 'max_msgs_per_subject'] as const)
-      if (config[limit] > 0)
+      if (config[limit] > 0 && wanted[limit] === undefined)
         throw new LogFailure(
           'LOG_REFUSED',
           `stream ${name} has ${limit}, which forgets what is held: remove it, and set log.retention`,

@@ -15,6 +15,7 @@ import {
 import { sumOf } from '../sums.ts'
 import { Lane } from './lane.ts'
 import { type NatsOptions as LinkOptions, NatsLink } from './link.ts'
+import { NatsNotes } from './notes.ts'
 import { readPartition } from './reader.ts'
 import { type Retention, retain } from './retention.ts'
 import { PartitionStatistics } from './statistics.ts'
@@ -42,6 +43,7 @@ const upkeepEveryMs = 60_000
  */
 export class NatsLog implements LogEngine {
   readonly partitions: number
+  readonly notes: NatsNotes
   readonly #options: NatsOptions
   readonly #link: NatsLink
   readonly #subjects: Subjects
@@ -64,6 +66,9 @@ export class NatsLog implements LogEngine {
         const found = await link.ensureStream(stream, [subjects.all(partition)], replicas, wanted)
         checkFormat(found, partitions)
       }
+      const { stream, all } = subjects.notes
+      const found = await link.ensureStream(stream, [all], replicas, { 'headgate-format': '1' }, 1)
+      checkFormat({ ...found, 'headgate-partitions': String(partitions) }, partitions)
       return new NatsLog(options, link, subjects)
     } catch (error) {
       await link.close()
@@ -76,6 +81,7 @@ export class NatsLog implements LogEngine {
     this.#link = link
     this.#subjects = subjects
     this.partitions = options.partitions
+    this.notes = new NatsNotes(link, subjects)
     this.#statistics = Array.from(
       { length: options.partitions },
       (_, partition) => new PartitionStatistics(link, subjects.stream(partition)),

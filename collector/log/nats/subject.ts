@@ -30,7 +30,17 @@ export class Subjects {
   }
 
   lane(agent: string, lane: Lane): string {
-    return `${this.#log}.${this.partitionOf(agent)}.${agentToken(agent)}.${lane}`
+    return `${this.#log}.${this.partitionOf(agent)}.${tokenOf(agent)}.${lane}`
+  }
+
+  /** The stream of the notes, and all that it takes. */
+  get notes(): { stream: string; all: string } {
+    return { stream: `${this.#log}-notes`, all: `${this.#log}.notes.>` }
+  }
+
+  /** `<log>.notes.<part>.<part>` has a note, and nothing else. */
+  note(name: string): string {
+    return `${this.#log}.notes.${name.split('/').map(tokenOf).join('.')}`
   }
 }
 
@@ -43,10 +53,19 @@ export function isIncarnationSubject(subject: string): boolean {
   return subject.split('.').length > 4
 }
 
-/** An agent's name as one token: letters, digits, `-` and `_` stay, other bytes become `=2E`. */
-function agentToken(agent: string): string {
+/** The name of the note that a subject has. */
+export function noteName(subject: string): string {
+  return subject.split('.').slice(2).map(textOfToken).join('/')
+}
+
+function textOfToken(token: string): string {
+  return decodeURIComponent(token.replaceAll('=', '%'))
+}
+
+/** A name as one token: letters, digits, `-` and `_` stay, other bytes become `=2E`. */
+function tokenOf(name: string): string {
   let token = ''
-  for (const byte of new TextEncoder().encode(agent)) {
+  for (const byte of new TextEncoder().encode(name)) {
     const character = String.fromCharCode(byte)
     token += /[\w-]/.test(character)
       ? character
