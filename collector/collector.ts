@@ -70,7 +70,7 @@ export class Collector implements AsyncDisposable {
     const ingest = new Ingest({ log, clock: systemClock, logger, ...limits })
     const streams = openStreams(log, logger, verify)
     const whole = new CompletenessService(log)
-    const groups = new GroupsApi(await openGroups(config, log, logger))
+    const groups = new GroupsApi(await openGroups(log, logger))
     const gate = new Gate(config.ingest)
     const sinks = await openSinks(config, log, logger)
     const metrics = new Metrics({ log, ingest, gate, streams, sinks })
@@ -180,15 +180,9 @@ function openSinks(config: CollectorConfig, log: LogEngine, logger: Logger): Pro
   })
 }
 
-/** Only where this folder has the log: otherwise several collectors serve one, and none can lease for all. */
-async function openGroups(
-  { data, log: { engine } }: CollectorConfig,
-  log: LogEngine,
-  logger: Logger,
-): Promise<Groups | undefined> {
-  if (engine !== 'embedded') return undefined
-  const world = { clock: systemClock, random: systemRandom, logger }
-  return Groups.open({ ...world, log, disk: nodeDisk(data) })
+async function openGroups(log: LogEngine, logger: Logger): Promise<Groups | undefined> {
+  const { notes } = log
+  return notes && Groups.open({ log, notes, clock: systemClock, random: systemRandom, logger })
 }
 
 async function makeDataFolder(folder: string): Promise<void> {

@@ -75,7 +75,8 @@ export class GroupsApi {
     const method = request.method ?? ''
     if (url.pathname === '/v1/groups') {
       allow(method, ['GET', 'HEAD'])
-      const mine = groups.list().filter(({ stream }) => caller.streams?.has(stream) ?? true)
+      const all = await groups.list()
+      const mine = all.filter(({ stream }) => caller.streams?.has(stream) ?? true)
       return json(200, { groups: mine })
     }
     const { group, stream, verb } = partsOf(url.pathname)

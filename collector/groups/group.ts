@@ -9,7 +9,7 @@ export const consumerName = z
   .regex(/^[A-Za-z0-9_.:@-]{1,64}$/, 'letters, digits, . _ : @ -')
 const session = z.string().regex(/^[0-9a-f]{32}$/, 'a session as it was given')
 
-/** As it is on disk: what must not be forgotten over a restart. Renewals of leases are not. */
+/** As it is kept: what must not be forgotten over a restart, and what other collectors must know. */
 export const stateSchema = z.strictObject({
   version: z.literal(1),
   /** By partition. */
@@ -23,15 +23,32 @@ export const stateSchema = z.strictObject({
         .optional(),
     }),
   ),
+  /** Whose leases run; where it is left out, the holders. */
+  consumers: z
+    .array(
+      z.strictObject({
+        consumer: consumerName,
+        session,
+        leaseMs: z.int().min(1),
+        /** Grows when it is heard, where several collectors must know of it. */
+        beat: z.int().min(0),
+      }),
+    )
+    .optional(),
 })
 export type GroupState = z.output<typeof stateSchema>
 
 interface Consumer {
   session: string
   leaseMs: number
-  /** Its leases end then unless it is heard. */
-  untilMs: number
+  beat: number
 }
+
+/**
+ * By session, when this collector has last known it to be heard: its leases end at `untilMs`. Clocks of
+ * others are not compared with: whose beat has not changed for as long as its lease runs is gone.
+ */
+export type Heard = Map<string, { beat: number; untilMs: number }>
 
 /** Live readers of one group, beyond which none is let in. */
 export const maxConsumers = 256
@@ -44,28 +61,43 @@ export const maxConsumers = 256
 export class Group {
   readonly #partitions: GroupState['partitions']
   readonly #consumers = new Map<string, Consumer>()
+  readonly #heard: Heard
+  readonly #isShared: boolean
 
-  /** @param nowMs leases of before the start begin anew here */
-  constructor(state: GroupState, nowMs: number) {
-    this.#partitions = state.partitions
-    for (const { holder } of state.partitions)
-      if (holder) {
-        const { consumer, session, leaseMs } = holder
-        this.#consumers.set(consumer, { session, leaseMs, untilMs: nowMs + leaseMs })
-      }
+  /**
+   * @param state stays as it is
+   * @param world.heard leases of whom it does not know run anew from `nowMs` on; kept up to date
+   * @param world.isShared other collectors must know who was heard
+   */
+  constructor(state: GroupState, world: { heard: Heard; isShared: boolean }, nowMs: number) {
+    const { heard, isShared } = world
+    this.#heard = heard
+    this.#isShared = isShared
+    this.#partitions = structuredClone(state.partitions)
+    const holders = state.partitions.flatMap(({ holder }) =>
+      holder ? [{ ...holder, beat: 0 }] : [],
+    )
+    for (const { consumer, ...known } of state.consumers ?? holders) {
+      this.#consumers.set(consumer, known)
+      const { session, beat, leaseMs } = known
+      if (heard.get(session)?.beat !== beat) heard.set(session, { beat, untilMs: nowMs + leaseMs })
+    }
+    const sessions = new Set([...this.#consumers.values()].map(({ session }) => session))
+    for (const each of heard.keys()) if (!sessions.has(each)) heard.delete(each)
   }
 
   get state(): GroupState {
-    return { version: 1, partitions: this.#partitions.map((each) => ({ ...each })) }
+    const consumers = [...this.#consumers].map(([consumer, known]) => ({ consumer, ...known }))
+    return { version: 1, partitions: this.#partitions, consumers }
   }
 
   /** Consumers whose leases run, with the time that is left, ms. */
   consumers(nowMs: number): { consumer: string; partitions: number[]; leftMs: number }[] {
     this.#expire(nowMs)
-    return [...this.#consumers].map(([consumer, { session, untilMs }]) => ({
+    return [...this.#consumers].map(([consumer, { session }]) => ({
       consumer,
       partitions: this.#heldBy(session),
-      leftMs: untilMs - nowMs,
+      leftMs: this.#heard.get(session)!.untilMs - nowMs,
     }))
   }
 
@@ -95,7 +127,8 @@ export class Group {
     if (session !== undefined && known?.session !== session) return known ? 'taken' : 'ended'
     if (session === undefined && known) this.#release(this.#heldBy(known.session))
     const own = session ?? fresh
-    this.#consumers.set(consumer, { session: own, leaseMs, untilMs: nowMs + leaseMs })
+    const beat = session === undefined ? 0 : known!.beat
+    this.#hear(consumer, { session: own, leaseMs, beat }, nowMs)
     const share = this.#shareOf(consumer)
     this.#release(this.#heldBy(own).slice(share))
     let held = this.#heldBy(own).length
@@ -135,8 +168,8 @@ export class Group {
       const held = this.#partitions[partition]!
       held.next = Math.max(held.next, offset)
     }
-    for (const consumer of this.#consumers.values())
-      if (consumer.session === session) consumer.untilMs = nowMs + consumer.leaseMs
+    for (const [name, consumer] of this.#consumers)
+      if (consumer.session === session) this.#hear(name, consumer, nowMs)
     return []
   }
 
@@ -152,6 +185,12 @@ export class Group {
     if (this.#consumers.size > 0) return false
     for (const [partition, offset] of next.entries()) this.#partitions[partition]!.next = offset
     return true
+  }
+
+  #hear(name: string, { session, leaseMs, beat: before }: Consumer, nowMs: number): void {
+    const beat = this.#isShared ? before + 1 : before
+    this.#consumers.set(name, { session, leaseMs, beat })
+    this.#heard.set(session, { beat, untilMs: nowMs + leaseMs })
   }
 
   #heldBy(session: string): number[] {
@@ -173,8 +212,8 @@ export class Group {
   }
 
   #expire(nowMs: number): void {
-    for (const [name, { session, untilMs }] of this.#consumers) {
-      if (nowMs < untilMs) continue
+    for (const [name, { session }] of this.#consumers) {
+      if (nowMs < this.#heard.get(session)!.untilMs) continue
       this.#consumers.delete(name)
       this.#release(this.#heldBy(session))
     }

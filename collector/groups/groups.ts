@@ -1,9 +1,10 @@
 import type { Logger } from '../../shared/log.ts'
-import type { Clock, Disk, Random } from '../../shared/ports.ts'
+import type { Clock, Random } from '../../shared/ports.ts'
 import { type Stream, streams } from '../../shared/reading.ts'
-import { readWhole, replaceFile } from '../log/embedded/snapshot.ts'
-import type { LogEngine } from '../log/engine.ts'
-import { Group, type GroupState, stateSchema } from './group.ts'
+import { type Change, Document } from '../log/document.ts'
+import { type LogEngine, LogFailure } from '../log/engine.ts'
+import type { Notes } from '../log/notes.ts'
+import { Group, type GroupState, type Heard, stateSchema } from './group.ts'
 
 /** A request that cannot be fulfilled, with the status of its answer. */
 export class GroupProblem extends Error {
@@ -21,7 +22,7 @@ export class GroupProblem extends Error {
 
 export interface GroupsOptions {
   log: LogEngine
-  disk: Disk
+  notes: Notes
   clock: Clock
   random: Random
   logger: Logger
@@ -29,30 +30,32 @@ export interface GroupsOptions {
 
 /** Groups that there may be, each of some kilobytes at most. */
 export const maxGroups = 1_000
-const directory = 'groups'
+/** Groups whose leases are followed here; more have been removed, or never were. */
+const maxKept = 2 * maxGroups
+/** Code of the problem that there is no such group. */
+const noGroup = 'group'
+const prefix = 'groups/'
 export const groupPattern = /^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$/
 
-/** One group, and the file that it is in. */
+/** A group's note, and who of it was heard. */
 interface Kept {
-  group: Group
-  /** Changes since the file was last written. */
-  isDirty: boolean
-  isRemoved: boolean
-  writing: Promise<void> | undefined
+  document: Document<GroupState>
+  heard: Heard
 }
 
 /**
- * Groups of readers, each on one stream: where they are, and who of them reads what. What was answered for is on disk;
- * a file a group, written whole. Changes that come while it is being written share the next write.
+ * Groups of readers, each on one stream: where they are, and who of them reads what. Each is a note, which any
+ * collector changes by what it is, so that it does not matter which of them a consumer asks.
  */
 export class Groups {
   readonly #options: GroupsOptions
-  readonly #groups = new Map<string, Kept>()
+  readonly #kept = new Map<string, Kept>()
 
   static async open(options: GroupsOptions): Promise<Groups> {
     const groups = new Groups(options)
-    await options.disk.makeDirectory(directory)
-    for (const name of await options.disk.list(directory)) await groups.#load(name)
+    // Leases run anew from the start on. Those that others may have renewed are looked at when asked for.
+    if (!options.notes.isShared)
+      for (const { group, stream } of await groups.list()) await groups.#load(group, stream)
     return groups
   }
 
@@ -61,39 +64,33 @@ export class Groups {
   }
 
   /** A file that makes no sense is set aside: its group begins anew, which repeats and loses nothing. */
-  async #load(name: string): Promise<void> {
-    const { disk, clock, logger } = this.#options
-    const [, stream = '', group = ''] = /^([a-z]+)\.(.+)\.json$/.exec(name) ?? []
-    if (!streams.includes(stream as Stream) || !groupPattern.test(group)) return
+  async #load(group: string, stream: Stream): Promise<void> {
+    const { notes, logger } = this.#options
     try {
-      const bytes = await readWhole(disk, `${directory}/${name}`)
-      const state = stateSchema.parse(JSON.parse(new TextDecoder().decode(bytes)))
-      this.#groups.set(keyOf(group, stream as Stream), keep(new Group(state, clock.monotonicMs())))
+      await this.#look(group, stream)
     } catch (err) {
+      if (!(err instanceof GroupProblem) || err.code !== 'format') throw err
       logger.error({ err, group, stream }, 'the group cannot be read: it begins anew')
-      await disk.rename(`${directory}/${name}`, `${directory}/${name}.damaged`)
+      await notes.setAside?.(nameOf(group, stream))
+      this.#kept.delete(nameOf(group, stream))
     }
   }
 
-  /** Every group with its stream. */
-  list(): { group: string; stream: Stream }[] {
-    return [...this.#groups.keys()].map((key) => {
-      const [stream, group] = splitKey(key)
-      return { group, stream }
-    })
+  /** Every group with its stream. @throws GroupProblem */
+  async list(): Promise<{ group: string; stream: Stream }[]> {
+    const names = await this.#answered(() => this.#options.notes.list(prefix))
+    return names.map(partsOf).filter((parts) => parts !== undefined)
   }
 
   /** What a group has read, what is left, and who reads it. @throws GroupProblem */
   async describe(group: string, stream: Stream) {
-    const { clock } = this.#options
-    const kept = this.#find(group, stream)
-    const nowMs = clock.monotonicMs()
-    const consumers = kept.group.consumers(nowMs)
+    const known = await this.#look(group, stream)
+    const consumers = known.consumers(this.#options.clock.monotonicMs())
     const ranges = await this.#ranges(stream)
     return {
       group,
       stream,
-      partitions: kept.group.state.partitions.map(({ next, holder }, partition) => ({
+      partitions: known.state.partitions.map(({ next, holder }, partition) => ({
         partition,
         next,
         ...ranges[partition],
@@ -117,20 +114,24 @@ export class Groups {
       from: 'beginning' | 'end'
     },
   ) {
-    const { clock, random, log } = this.#options
+    const { random, log } = this.#options
     const ranges = await this.#ranges(stream)
-    const known = this.#groups.get(keyOf(group, stream))
-    if (known?.isRemoved) this.#find(group, stream)
-    const kept = known ?? this.#make(group, stream, asked.from, ranges)
-    if (kept.group.isFull && !kept.group.has(asked.consumer)) {
-      kept.group.consumers(clock.monotonicMs()) // Whose time has ended make room.
-      if (kept.group.isFull)
-        throw new GroupProblem(429, 'full', 'the group has all the consumers that it may have')
-    }
-    kept.group.growTo(log.partitions)
-    const before = JSON.stringify(kept.group.state)
     const fresh = Buffer.from(random.bytes(16)).toString('hex')
-    const leased = kept.group.lease(asked, fresh, clock.monotonicMs())
+    const lease = (known: Group, nowMs: number) => {
+      if (known.isFull && !known.has(asked.consumer)) {
+        known.consumers(nowMs) // Whose time has ended make room.
+        if (known.isFull)
+          throw new GroupProblem(429, 'full', 'the group has all the consumers that it may have')
+      }
+      known.growTo(log.partitions)
+      return known.lease(asked, fresh, nowMs)
+    }
+    const partitions = ranges.map(({ end }) => ({ next: asked.from === 'end' ? end : 0 }))
+    const leased = await this.#change(group, stream, lease).catch(async (error) => {
+      if (!(error instanceof GroupProblem) || error.code !== noGroup) throw error
+      await this.#checkRoom()
+      return this.#change(group, stream, lease, { version: 1, partitions })
+    })
     if (leased === 'ended')
       throw new GroupProblem(
         409,
@@ -139,13 +140,10 @@ export class Groups {
       )
     if (leased === 'taken')
       throw new GroupProblem(409, 'taken', 'another consumer of this name has taken its place')
-    if (JSON.stringify(kept.group.state) !== before) kept.isDirty = true
-    await this.#save(group, stream, kept)
-    const { session, partitions } = leased
     return {
-      session,
+      session: leased.session,
       leaseMs: asked.leaseMs,
-      partitions: partitions.map((each) => ({ ...each, ...ranges[each.partition] })),
+      partitions: leased.partitions.map((each) => ({ ...each, ...ranges[each.partition] })),
     }
   }
 
@@ -155,79 +153,118 @@ export class Groups {
     stream: Stream,
     { session, next }: { session: string; next: ReadonlyMap<number, number> },
   ): Promise<void> {
-    const kept = this.#find(group, stream)
     const ranges = await this.#ranges(stream)
-    for (const [partition, offset] of next)
-      if (offset > (ranges[partition]?.end ?? 0))
+    await this.#change(group, stream, (known, nowMs) => {
+      for (const [partition, offset] of next)
+        if (offset > (ranges[partition]?.end ?? 0))
+          throw new GroupProblem(
+            400,
+            'query',
+            `offset ${offset} of partition ${partition} is beyond its end`,
+          )
+      const lost = known.commit(session, next, nowMs)
+      if (lost.length > 0)
         throw new GroupProblem(
-          400,
-          'query',
-          `offset ${offset} of partition ${partition} is beyond its end`,
+          409,
+          'lost',
+          `partitions ${lost.join(', ')} are not this session's any more`,
+          { lost },
         )
-    const lost = kept.group.commit(session, next, this.#options.clock.monotonicMs())
-    if (lost.length > 0)
-      throw new GroupProblem(
-        409,
-        'lost',
-        `partitions ${lost.join(', ')} are not this session's any more`,
-        { lost },
-      )
-    kept.isDirty = true
-    await this.#save(group, stream, kept)
+    })
   }
 
   /** @throws GroupProblem */
   async leave(group: string, stream: Stream, session: string): Promise<void> {
-    const kept = this.#find(group, stream)
-    kept.group.leave(session)
-    kept.isDirty = true
-    await this.#save(group, stream, kept)
+    await this.#change(group, stream, (known) => known.leave(session))
   }
 
   /** @param next an offset of each partition @throws GroupProblem */
   async seek(group: string, stream: Stream, next: readonly number[]): Promise<void> {
-    const { log, clock } = this.#options
-    const kept = this.#find(group, stream)
-    if (next.length !== log.partitions)
-      throw new GroupProblem(400, 'query', `next takes ${log.partitions} offsets, one a partition`)
-    kept.group.growTo(log.partitions)
-    if (!kept.group.seek(next, clock.monotonicMs()))
-      throw new GroupProblem(409, 'busy', 'the group is being read from: stop its consumers first')
-    kept.isDirty = true
-    await this.#save(group, stream, kept)
+    const { partitions } = this.#options.log
+    await this.#change(group, stream, (known, nowMs) => {
+      if (next.length !== partitions)
+        throw new GroupProblem(400, 'query', `next takes ${partitions} offsets, one a partition`)
+      known.growTo(partitions)
+      if (!known.seek(next, nowMs))
+        throw new GroupProblem(
+          409,
+          'busy',
+          'the group is being read from: stop its consumers first',
+        )
+    })
   }
 
   /** Forgets a group, its cursors and leases. @throws GroupProblem */
   async remove(group: string, stream: Stream): Promise<void> {
-    const { disk } = this.#options
-    const kept = this.#find(group, stream)
-    kept.isRemoved = true
-    await kept.writing?.catch(() => {})
-    await disk.remove(`${directory}/${fileOf(group, stream)}`)
-    await disk.syncDirectory(directory)
-    // Last: one of the same name must not be written before.
-    this.#groups.delete(keyOf(group, stream))
+    await this.#edit(group, stream, (state) => {
+      if (!state) throw absent(group, stream)
+      return { value: undefined, answer: undefined }
+    })
+    this.#kept.delete(nameOf(group, stream))
   }
 
-  #find(group: string, stream: Stream): Kept {
-    const kept = this.#groups.get(keyOf(group, stream))
-    if (!kept || kept.isRemoved)
-      throw new GroupProblem(404, 'group', `no group ${group} reads ${stream}`)
-    return kept
+  /**
+   * Resolves to what `change` says, once what it did is durable. It may be called more than once.
+   *
+   * @param initial of a group that is there not yet; without it there must be one
+   */
+  #change<Answer>(
+    group: string,
+    stream: Stream,
+    change: (known: Group, nowMs: number) => Answer,
+    initial?: GroupState,
+  ): Promise<Answer> {
+    return this.#edit(group, stream, (state = initial, heard) => {
+      if (!state) throw absent(group, stream)
+      const known = this.#open(state, heard)
+      const answer = change(known, this.#options.clock.monotonicMs())
+      return { value: known.state, answer }
+    })
   }
 
-  #make(group: string, stream: Stream, from: 'beginning' | 'end', ranges: Range[]): Kept {
-    if (this.#groups.size >= maxGroups)
+  #edit<Answer>(
+    group: string,
+    stream: Stream,
+    edit: (state: GroupState | undefined, heard: Heard) => Change<GroupState, Answer>,
+  ): Promise<Answer> {
+    const { document, heard } = this.#keptOf(group, stream)
+    return this.#answered(() => document.change((state) => edit(state, heard)))
+  }
+
+  /** A group as it is now. @throws GroupProblem */
+  async #look(group: string, stream: Stream): Promise<Group> {
+    const { document, heard } = this.#keptOf(group, stream)
+    const state = await this.#answered(() => document.read())
+    if (state) return this.#open(state, heard)
+    if (!document.isBusy) this.#kept.delete(nameOf(group, stream))
+    throw absent(group, stream)
+  }
+
+  #open(state: GroupState, heard: Heard): Group {
+    const { notes, clock } = this.#options
+    return new Group(state, { heard, isShared: notes.isShared }, clock.monotonicMs())
+  }
+
+  #keptOf(group: string, stream: Stream): Kept {
+    const name = nameOf(group, stream)
+    let found = this.#kept.get(name)
+    if (!found) {
+      for (const [other, { document }] of this.#kept)
+        if (this.#kept.size > maxKept && !document.isBusy) this.#kept.delete(other)
+      found = { document: new Document({ ...this.#options, name, parse }), heard: new Map() }
+      this.#kept.set(name, found)
+    }
+    return found
+  }
+
+  async #checkRoom(): Promise<void> {
+    const { length } = await this.list()
+    if (length >= maxGroups)
       throw new GroupProblem(
         429,
         'full',
         `there are ${maxGroups} groups: remove those that nobody needs`,
       )
-    const partitions = ranges.map(({ end }) => ({ next: from === 'end' ? end : 0 }))
-    const kept = keep(new Group({ version: 1, partitions }, this.#options.clock.monotonicMs()))
-    kept.isDirty = true
-    this.#groups.set(keyOf(group, stream), kept)
-    return kept
   }
 
   #ranges(stream: Stream): Promise<Range[]> {
@@ -240,28 +277,14 @@ export class Groups {
     )
   }
 
-  /** Resolves once all that the group is now is on disk. @throws GroupProblem when the disk does not take it */
-  async #save(group: string, stream: Stream, kept: Kept): Promise<void> {
-    const { disk, logger } = this.#options
+  /** @throws GroupProblem when the disk or the cluster does not take it */
+  async #answered<T>(ask: () => Promise<T>): Promise<T> {
     try {
-      while (kept.isDirty || kept.writing) {
-        if (kept.writing) {
-          // What it writes may be of before the change.
-          await kept.writing
-          continue
-        }
-        if (kept.isRemoved) this.#find(group, stream)
-        kept.isDirty = false
-        kept.writing = writeState(disk, fileOf(group, stream), kept.group.state).finally(() => {
-          kept.writing = undefined
-        })
-        await kept.writing
-      }
+      return await ask()
     } catch (err) {
-      if (err instanceof GroupProblem) throw err
-      kept.isDirty = true
-      logger.error({ err, group, stream }, 'the group cannot be written')
-      throw new GroupProblem(503, 'LOG_DISK', 'the disk does not take it: try again')
+      if (!(err instanceof LogFailure)) throw err
+      this.#options.logger.error({ err }, 'groups cannot be kept')
+      throw new GroupProblem(503, err.code, 'the log does not take it: try again')
     }
   }
 }
@@ -272,24 +295,31 @@ interface Range {
   end: number
 }
 
-function writeState(disk: Disk, file: string, state: GroupState): Promise<void> {
-  const text = `${JSON.stringify(state)}\n`
-  return replaceFile(disk, directory, file, (write) => write([new TextEncoder().encode(text)]))
+function parse(text: string): GroupState {
+  const { success, data } = stateSchema.safeParse(jsonOf(text))
+  if (!success)
+    throw new GroupProblem(503, 'format', 'what is kept of the group is of another version')
+  return data
 }
 
-function keep(group: Group): Kept {
-  return { group, isDirty: false, isRemoved: false, writing: undefined }
+function jsonOf(text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch {
+    return undefined
+  }
 }
 
-function keyOf(group: string, stream: Stream): string {
-  return `${stream}.${group}`
+function absent(group: string, stream: Stream): GroupProblem {
+  return new GroupProblem(404, noGroup, `no group ${group} reads ${stream}`)
 }
 
-function splitKey(key: string): [Stream, string] {
-  const dot = key.indexOf('.')
-  return [key.slice(0, dot) as Stream, key.slice(dot + 1)]
+function nameOf(group: string, stream: Stream): string {
+  return `${prefix}${stream}.${group}`
 }
 
-function fileOf(group: string, stream: Stream): string {
-  return `${keyOf(group, stream)}.json`
+function partsOf(name: string): { group: string; stream: Stream } | undefined {
+  const [, stream = '', group = ''] = /^groups\/([a-z]+)\.(.+)$/.exec(name) ?? []
+  const known = streams.find((each) => each === stream)
+  return known && groupPattern.test(group) ? { group, stream: known } : undefined
 }

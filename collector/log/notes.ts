@@ -28,6 +28,9 @@ export interface Notes {
 
   /** Names of the notes that are there and begin so. @throws LogFailure LOG_DISK */
   list(prefix: string): Promise<string[]>
+
+  /** Puts one that makes no sense where nobody reads it. Only of notes on a disk, which may damage them. */
+  setAside?(name: string): Promise<void>
 }
 
 export interface Note {

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
 import { GroupProblem, Groups, maxGroups } from '../../collector/groups/groups.ts'
+import { DiskNotes } from '../../collector/log/embedded/notes.ts'
 import { systemRandom } from '../../shared/system.ts'
 import { entryOf } from '../contract/log-engine.ts'
 import { TestAgent } from '../support/batches.ts'
@@ -9,6 +10,7 @@ import { send, startCollector } from '../support/collector.ts'
 import { openLog } from '../support/embedded-log.ts'
 import { ManualClock } from '../support/manual-clock.ts'
 import { MemoryDisk } from '../support/memory-disk.ts'
+import { MemoryNotes } from '../support/memory-notes.ts'
 import { silentLog } from '../support/silent-log.ts'
 
 const leaseMs = 30_000
@@ -30,7 +32,13 @@ async function rig(t: TestContext, partitions = 4): Promise<Rig> {
   for (let i = 0; (await emptyPartitions(log, partitions)) > 0; i++)
     await log.append(entryOf(new TestAgent({ name: `gw-${i}` }).readings(10)))
   const open = (disk: MemoryDisk) =>
-    Groups.open({ log, disk, clock, random: systemRandom, logger: silentLog })
+    Groups.open({
+      log,
+      notes: new DiskNotes(disk),
+      clock,
+      random: systemRandom,
+      logger: silentLog,
+    })
   const disk = new MemoryDisk()
   const rig: Rig = {
     clock,
@@ -193,7 +201,7 @@ test('a group’s file that makes no sense is set aside, and the group begins an
   await file.write([new TextEncoder().encode('{"version":7')], 0)
   await file.sync()
   await it.restart()
-  assert.deepEqual(it.groups.list(), [])
+  assert.deepEqual(await it.groups.list(), [])
   assert.equal((await it.lease('a')).partitions[0]?.next, 0)
   assert.ok((await it.disk.list('groups')).includes('readings.etl.json.damaged'))
 })
@@ -209,7 +217,7 @@ test('groups are bounded, and one that is removed makes room', async (t) => {
   await it.groups.remove('g7', 'readings')
   assert.equal((await lease('more')).partitions[0]?.next, 10, 'from the end')
   await it.restart()
-  assert.equal(it.groups.list().length, maxGroups)
+  assert.equal((await it.groups.list()).length, maxGroups)
   await assert.rejects(it.groups.describe('g7', 'readings'), refused('group'))
 })
 
@@ -219,6 +227,59 @@ test('consumers of one group are bounded', async (t) => {
   await assert.rejects(it.lease('more'), refused('full'))
   await it.clock.advance(leaseMs)
   assert.deepEqual(numbers(await it.lease('more')), [0])
+})
+
+/** Two collectors of one log, each with a clock of its own. */
+async function pair(t: TestContext) {
+  const log = await openLog(new MemoryDisk(), { partitions: 2 })
+  cleanUp(t, () => log.close())
+  const notes = new MemoryNotes()
+  const open = async () => {
+    const clock = new ManualClock()
+    const world = { log, notes, clock, random: systemRandom, logger: silentLog }
+    const groups = await Groups.open(world)
+    const lease = (consumer: string, session?: string) =>
+      groups.lease('etl', 'readings', { consumer, session, leaseMs, from: 'beginning' })
+    return { clock, groups, lease }
+  }
+  return { a: await open(), b: await open(), open }
+}
+
+test('consumers may ask any collector of a log, and a lease that one renewed the others know of', async (t) => {
+  const { a, b } = await pair(t)
+  const x = await a.lease('x')
+  const y = await b.lease('y')
+  assert.deepEqual(numbers(y), [])
+  assert.deepEqual(numbers(await b.lease('x', x.session)), [0])
+  assert.deepEqual(numbers(await a.lease('y', y.session)), [1])
+  // Each is heard by one collector alone, for three times as long as its lease runs.
+  for (let i = 0; i < 6; i++) {
+    for (const { clock } of [a, b]) await clock.advance(leaseMs / 2)
+    assert.deepEqual(numbers(await a.lease('x', x.session)), [0])
+    assert.deepEqual(numbers(await b.lease('y', y.session)), [1])
+  }
+  assert.deepEqual(await a.groups.list(), [{ group: 'etl', stream: 'readings' }])
+})
+
+test('a lease ends at every collector by its own clock, and of what was committed nothing is lost', async (t) => {
+  const { a, b, open } = await pair(t)
+  const x = await a.lease('x')
+  await a.groups.commit('etl', 'readings', { session: x.session, next: new Map([[0, 0]]) })
+  // Another collector knows nothing of how long ago that was.
+  const y = await b.lease('y')
+  await b.clock.advance(leaseMs - 1)
+  assert.deepEqual(numbers(await b.lease('y', y.session)), [])
+  await b.clock.advance(1)
+  assert.deepEqual(numbers(await b.lease('y', y.session)), [0, 1])
+  const late = { session: x.session, next: new Map([[0, 0]]) }
+  await assert.rejects(a.groups.commit('etl', 'readings', late), refused('lost'))
+  await assert.rejects(a.lease('x', x.session), refused('ended'))
+  // The one that was asked is gone.
+  const c = await open()
+  assert.deepEqual(numbers(await c.lease('y', y.session)), [0, 1])
+  await c.groups.remove('etl', 'readings')
+  await assert.rejects(a.groups.describe('etl', 'readings'), refused('group'))
+  assert.deepEqual(numbers(await a.lease('x')), [0, 1])
 })
 
 test('over HTTP a group is read, committed, moved and removed, and nonsense is refused', async (t) => {

@@ -64,7 +64,6 @@ export class DiskNotes implements Notes {
       .filter((name) => name.startsWith(prefix))
   }
 
-  /** What makes no sense is kept for who can make something of it, and is not there any more. */
   async setAside(name: string): Promise<void> {
     const { directory, file } = placeOf(name)
     await this.#disk.rename(`${directory}/${file}`, `${directory}/${file}.damaged`)
