@@ -1,5 +1,6 @@
 import { rm, writeFile } from 'node:fs/promises'
 import type { IncomingMessage, ServerResponse } from 'node:http'
+import { hostname } from 'node:os'
 import { dirname, join } from 'node:path'
 import { UserError } from '../shared/failure.ts'
 import { makeFolder } from '../shared/folder.ts'
@@ -172,8 +173,9 @@ function openSinks(config: CollectorConfig, log: LogEngine, logger: Logger): Pro
     configs: sinkConfigs(sinks),
     log,
     sharedLog: engine === 'embedded' ? undefined : `${engine} ${config.log[engine]!.name}`,
+    at: hostname(),
+    leaseMs: config.log.takeover,
     disk: nodeDisk(data),
-    place: (directory) => join(data, directory),
     clock: systemClock,
     random: systemRandom,
     logger,

@@ -95,6 +95,8 @@ const logSchema = z
      * at any start, and keeps those that it has; with nats and kafka the number is for good.
      */
     partitions: z.int().min(1).max(256).default(1),
+    /** With nats and kafka: a collector that is silent for so long is taken over from; its sinks go on elsewhere. */
+    takeover: duration({ min: '1s', max: '10m' }).prefault('10s'),
     /** Goes with engine embedded: files are copied there before retention removes them. */
     tier: tierSchema.optional(),
     /** The log is kept in files of this size, which retention removes whole. */
@@ -169,7 +171,7 @@ const collectorSchema = z
     const complain = (path: string[], message: string) =>
       context.addIssue({ code: 'custom', path, message })
     const { engine, nats, kafka, tier } = config.log
-    for (const { path, message } of sinkProblems(config.sinks, engine))
+    for (const { path, message } of sinkProblems(config.sinks))
       context.addIssue({ code: 'custom', path: ['sinks', ...path], message })
     const place = tier && placeProblem(tier)
     if (place) complain(['log', 'tier'], place)

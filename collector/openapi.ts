@@ -411,7 +411,8 @@ export const openapi = {
           name: text,
           stream: { enum: streams },
           kind: text,
-          phase: { enum: ['starting', 'running', 'failing', 'paused', 'stopped'] },
+          phase: { enum: ['starting', 'running', 'failing', 'paused', 'elsewhere', 'stopped'] },
+          at: text,
           positions: list(offset),
           behind: offset,
           written: offset,
@@ -421,7 +422,7 @@ export const openapi = {
           problem: object({ at: time, message: text }),
           again: object({ from: text, to: text, left: offset }, ['from', 'to']),
         },
-        ['problem', 'again'],
+        ['at', 'problem', 'again'],
       ),
       Group: object({
         group: text,

@@ -81,7 +81,6 @@ export function sinkConfigs(given: z.output<typeof sinksSchema>): SinkConfig[] {
 /** What is wrong with sinks beyond each one's schema: where, below `sinks`, and what. */
 export function sinkProblems(
   given: z.output<typeof sinksSchema>,
-  engine: string,
 ): { path: (string | number)[]; message: string }[] {
   const problems: { path: (string | number)[]; message: string }[] = []
   const names = new Set<string>()
@@ -102,11 +101,6 @@ export function sinkProblems(
     const kind = sinkKinds[kindName]!
     const problem = kind.problem?.(sink[kindName], sink.stream)
     if (problem) complain(problem, kindName)
-    if (engine !== 'embedded' && !kind.ownPositions)
-      complain(
-        `keeps its position in the data folder, which goes with engine embedded, not with ${engine}`,
-        kindName,
-      )
   }
   return problems
 }

@@ -21,7 +21,6 @@ export type KafkaConfig = z.output<typeof schema>
 /** A Kafka record for each record, with the device as its key. */
 export const kafka = sinkKind({
   schema,
-  ownPositions: false,
   problem: ({ topic }, stream) => templateProblem(topic, stream),
   slice: () => ({ records: 2_000, waitMs: 50 }),
   async open(config, context) {

@@ -41,7 +41,6 @@ export type LineProtocolConfig = z.output<typeof schema>
 /** Points for InfluxDB and whatever takes its line protocol over HTTP. */
 export const lineProtocol = sinkKind({
   schema,
-  ownPositions: false,
   problem: ({ measurement }, stream) => templateProblem(measurementOf(measurement, stream), stream),
   slice: ({ maxRecords, maxAge }) => ({ records: maxRecords, waitMs: maxAge }),
   open: async (config, context) =>

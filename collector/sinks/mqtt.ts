@@ -39,7 +39,6 @@ export type MqttConfig = z.output<typeof schema>
 /** An MQTT message of QoS 1 for each record. */
 export const mqtt = sinkKind({
   schema,
-  ownPositions: false,
   problem: ({ topic }, stream) => templateProblem(topicOf(topic, stream), stream),
   slice: () => ({ records: 1_000, waitMs: 20 }),
   async open(config, context) {

@@ -25,7 +25,6 @@ export type NatsConfig = z.output<typeof schema>
 /** A JetStream message for each record. */
 export const nats = sinkKind({
   schema,
-  ownPositions: false,
   problem: ({ subject }, stream) => templateProblem(subjectOf(subject, stream), stream),
   slice: () => ({ records: 2_000, waitMs: 20 }),
   async open(config, context) {

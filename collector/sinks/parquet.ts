@@ -22,7 +22,6 @@ export type ParquetConfig = z.output<typeof schema>
 /** Parquet files in a folder or a bucket, `stream=readings/date=2026-01-31/….parquet`. */
 export const parquet = sinkKind({
   schema,
-  ownPositions: false,
   slice: () => ({ records: 10_000, waitMs: 1_000 }),
   async open(config, context) {
     const { ParquetSink } = await import('./parquet/parquet.ts')

@@ -15,7 +15,8 @@ export function retryDelayMs(
   return Math.max(atLeastMs, uniform * Math.min(max, base * 2 ** Math.min(failures - 1, 16)))
 }
 
-export type SinkPhase = 'starting' | 'running' | 'failing' | 'paused' | 'stopped'
+/** `elsewhere`: another collector of the log runs it. */
+export type SinkPhase = 'starting' | 'running' | 'failing' | 'paused' | 'elsewhere' | 'stopped'
 
 /**
  * Whose turn it is: what is new and what was asked for again take turns, so that neither waits for the

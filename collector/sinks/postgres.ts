@@ -26,7 +26,6 @@ export type PostgresConfig = z.output<typeof schema>
 /** A table for each stream in a PostgreSQL database; the rest is loaded once a sink is opened. */
 export const postgres = sinkKind({
   schema,
-  ownPositions: true,
   slice: ({ rows, wait }) => ({ records: rows, waitMs: wait }),
   async open(config, context) {
     const { PostgresSink } = await import('./postgres/postgres.ts')

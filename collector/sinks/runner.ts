@@ -4,25 +4,29 @@ import type { Clock, Disk, Random } from '../../shared/ports.ts'
 import { formatTime } from '../../shared/time-text.ts'
 import { nextOffsets, type Piece, type Query, readRecords } from '../fanout/fanout.ts'
 import type { LogEngine } from '../log/engine.ts'
+import type { Notes } from '../log/notes.ts'
 import { checkPartitions, parseQuery } from '../query.ts'
 import type { SinkConfig } from './config.ts'
 import { DeadLetter } from './dead-letter.ts'
 import { Feed } from './feed.ts'
 import { matcher } from './match.ts'
+import { SinkMemory, type Turn, TurnLost } from './memory.ts'
 import { nextTurnOf, retryDelayMs, type SinkPhase } from './policy.ts'
-import type { Sink, SinkContext, Slice } from './sink.ts'
+import type { Sink, Slice } from './sink.ts'
 import { SinkFailure } from './sink.ts'
-import { type Again, newState, readState, type SinkState, writeState } from './state.ts'
+import type { Again, SinkState } from './state.ts'
 
 export interface RunnerOptions {
   config: SinkConfig
   log: LogEngine
+  notes: Notes
   /** The collector's data folder. */
   disk: Disk
   /** See `SinkContext`. */
   origin: string
-  /** A folder that has been made, as `SinkContext` gives it. */
-  folder: SinkContext['folder']
+  /** See `MemoryOptions`. */
+  self: { id: string; at: string }
+  leaseMs: number
   /** Nobody else appends to the log. */
   isAlone: boolean
   clock: Clock
@@ -36,6 +40,8 @@ export interface SinkStatus {
   stream: string
   kind: string
   phase: SinkPhase
+  /** The collector that runs it, where several could. */
+  at?: string
   /** By partition, offset behind the last record that the output has for good. */
   positions: number[]
   /** Offsets between those and the end of the log. */
@@ -63,19 +69,20 @@ export class SinkRunner implements AsyncDisposable {
   readonly config: SinkConfig
   readonly deadLetter: DeadLetter
   readonly #options: RunnerOptions
-  readonly #directory: string
   readonly #counts = { written: 0, refused: 0, failures: 0, damaged: 0 }
   /** Where the log ended when the collector started. */
   readonly #atStart: readonly number[]
   readonly #closing = new AbortController()
   readonly #giveUp = new AbortController()
-  #state: SinkState
-  #writing: Promise<void> = Promise.resolve()
+  readonly #memory: SinkMemory
+  #turn: Turn | undefined
   /** Where the output stands, as far as is known; its own word, where it has one. */
   #positions: number[]
   #hasOpened = false
-  #phase: SinkPhase = 'starting'
+  #phase: 'waiting' | 'running' | 'failing' | 'stopped' = 'waiting'
   #problem: SinkStatus['problem']
+  /** Of the range that is being written again. */
+  #againNumber: number | undefined
   /** The slice that failed: the same again, so that an output can tell that it is. */
   #inHand: Slice | undefined
   /** Aborted when something else is wanted of the loop. */
@@ -89,32 +96,31 @@ export class SinkRunner implements AsyncDisposable {
     const directory = `sinks/${config.name}`
     await disk.makeDirectory(directory)
     await disk.syncDirectory('sinks')
-    const atStart = await nextOffsets(log, config.stream)
-    let state = await readState(disk, directory)
-    if (state && state.stream !== config.stream) state = undefined
-    if (!state) {
-      state = newState(config.stream)
+    const { name, stream, from } = config
+    const atStart = await nextOffsets(log, stream)
+    let changed = () => {}
+    const memory = await SinkMemory.open(
+      { ...options, name, stream, changed: () => changed() },
       // What comes between now and the first write must not be passed over.
-      if (config.from === 'now') state.positions = atStart
-      await writeState(disk, directory, state)
-    }
-    return new SinkRunner(options, directory, state, atStart)
+      async () => (from === 'now' ? atStart : []),
+    )
+    const runner = new SinkRunner(options, directory, memory, atStart)
+    changed = () => runner.#changed()
+    return runner
   }
 
   private constructor(
     options: RunnerOptions,
     directory: string,
-    state: SinkState,
+    memory: SinkMemory,
     atStart: readonly number[],
   ) {
     const { config, disk, clock } = options
     this.config = config
     this.#options = options
-    this.#directory = directory
-    this.#state = state
-    this.#positions = state.positions.slice()
+    this.#memory = memory
+    this.#positions = memory.state.positions.slice()
     this.#atStart = atStart
-    this.#phase = state.paused ? 'paused' : 'starting'
     this.deadLetter = new DeadLetter(disk, directory, clock, config.deadLetter)
   }
 
@@ -124,6 +130,7 @@ export class SinkRunner implements AsyncDisposable {
 
   async status(): Promise<SinkStatus> {
     const { config, log } = this.#options
+    const positions = this.#known
     const next = await Promise.all(
       Array.from(
         { length: log.partitions },
@@ -132,19 +139,22 @@ export class SinkRunner implements AsyncDisposable {
     )
     const behind = next.reduce(
       (sum, { first, next }, partition) =>
-        sum + Math.max(0, next - Math.max(first, this.#positions[partition] ?? 0)),
+        sum + Math.max(0, next - Math.max(first, positions[partition]!)),
       0,
     )
-    const { again } = this.#state
+    const { again, seat } = this.#memory.state
+    const phase = this.#told
+    const at = seat?.holder?.at
     return {
       name: config.name,
       stream: config.stream,
       kind: config.kindName,
-      phase: this.#phase,
-      positions: Array.from({ length: log.partitions }, (_, p) => this.#positions[p] ?? 0),
+      phase,
+      ...(at !== undefined && { at }),
+      positions,
       behind,
       ...this.#counts,
-      ...(this.#problem && { problem: this.#problem }),
+      ...(this.#problem && phase !== 'elsewhere' && { problem: this.#problem }),
       ...(again && {
         again: {
           ...(again.from !== undefined && { from: again.from }),
@@ -158,15 +168,31 @@ export class SinkRunner implements AsyncDisposable {
     }
   }
 
-  /** Resolves once it is remembered; what is being written is finished first. */
-  async pause(): Promise<void> {
-    await this.#remember({ paused: true })
-    this.#changed()
+  get #told(): SinkPhase {
+    const { state, isShared } = this.#memory
+    if (this.#phase === 'running' || this.#phase === 'stopped') return this.#phase
+    if (this.#phase === 'waiting' && state.paused) return 'paused'
+    if (isShared && !this.#turn && state.seat?.holder) return 'elsewhere'
+    return this.#phase === 'waiting' ? 'starting' : this.#phase
   }
 
-  async resume(): Promise<void> {
-    await this.#remember({ paused: false })
-    this.#changed()
+  /** Where the output stands, by whoever runs the sink. */
+  get #known(): number[] {
+    const { positions, seat } = this.#memory.state
+    return Array.from({ length: this.#options.log.partitions }, (_, partition) =>
+      this.#turn || !this.#memory.isShared
+        ? (this.#positions[partition] ?? 0)
+        : Math.max(positions[partition] ?? 0, seat?.reached[partition] ?? 0),
+    )
+  }
+
+  /** Resolves once it is remembered; what is being written is finished first. */
+  pause(): Promise<void> {
+    return this.#memory.change((state) => ({ ...state, paused: true }))
+  }
+
+  resume(): Promise<void> {
+    return this.#memory.change((state) => ({ ...state, paused: false }))
   }
 
   /**
@@ -183,15 +209,21 @@ export class SinkRunner implements AsyncDisposable {
       { length: partitions },
       (_, partition) => query.fromOffsets?.[partition] ?? query.fromOffset ?? 0,
     )
-    const again: Again = {
-      ...(range.from !== undefined && { from: range.from }),
-      ...(range.to !== undefined && { to: range.to }),
-      next,
-      // Only once the output was open is it known where it is.
-      end: this.#hasOpened ? this.#endOf(query) : [],
-    }
-    await this.#remember({ again })
-    this.#changed()
+    await this.#memory.change((state) => ({
+      ...state,
+      again: {
+        number: (state.again?.number ?? 0) + 1,
+        ...(range.from !== undefined && { from: range.from }),
+        ...(range.to !== undefined && { to: range.to }),
+        next,
+        // Only who has opened the output knows where it is.
+        end: this.#knowsOutput ? this.#endOf(query) : [],
+      },
+    }))
+  }
+
+  get #knowsOutput(): boolean {
+    return this.#hasOpened && (this.#turn !== undefined || !this.#memory.isShared)
   }
 
   #endOf({ toOffset = Number.POSITIVE_INFINITY }: Query): number[] {
@@ -219,7 +251,6 @@ export class SinkRunner implements AsyncDisposable {
     const left = once(this.#giveUp.signal).then(() => sleep(clock, 1_000))
     await Promise.race([this.#running, left])
     cancel()
-    await this.#writing
     await this.deadLetter.close()
     this.#phase = 'stopped'
   }
@@ -231,19 +262,23 @@ export class SinkRunner implements AsyncDisposable {
     while (!this.#closing.signal.aborted) {
       this.#change = new AbortController()
       const { signal } = this.#change
-      if (this.#state.paused) {
-        this.#phase = 'paused'
-        await once(signal)
-        continue
-      }
       try {
-        await this.#serve(signal, () => {
+        if (this.#phase !== 'failing' || this.#memory.state.paused) this.#phase = 'waiting'
+        await using turn = await this.#memory.turn(signal)
+        if (!turn) continue
+        this.#turn = turn
+        await this.#serve(turn, signal, () => {
           if (failures > 0) logger.info({ sink: name }, 'the sink writes again')
           failures = 0
           this.#problem = undefined
         })
       } catch (err) {
         if (this.#closing.signal.aborted) break
+        if (err instanceof TurnLost || this.#turn?.lost.aborted) {
+          logger.info({ sink: name, err }, 'the sink is not run here any more')
+          this.#phase = 'waiting'
+          continue
+        }
         failures += 1
         this.#counts.failures += 1
         this.#phase = 'failing'
@@ -257,38 +292,53 @@ export class SinkRunner implements AsyncDisposable {
           logger.debug(line, 'the sink has moved')
         else logger.error(line, 'the sink cannot write')
         await sleep(clock, delayMs, signal).catch(() => {})
+      } finally {
+        this.#turn = undefined
       }
     }
   }
 
   /** Opens the output and gives it slices until something else is wanted. */
-  async #serve(signal: AbortSignal, wrote: () => void): Promise<void> {
+  async #serve(turn: Turn, signal: AbortSignal, wrote: () => void): Promise<void> {
     const { config } = this
-    const { log, clock, random, logger, origin, folder } = this.#options
+    const { log, clock, random, logger, origin } = this.#options
+    const { isShared } = this.#memory
     const { name, stream } = config
     const { partitions } = log
-    const context = { name, stream, partitions, origin, folder, clock, random, logger }
+    const kept = {
+      get value() {
+        return turn.state.kept
+      },
+      write: (value: unknown) => turn.save((state) => ({ ...state, kept: value })),
+    }
+    const context = { name, stream, partitions, origin, isShared, kept, clock, random, logger }
     await using sink = await config.kind.open(config.options, context)
     this.#positions = this.#positionsOf(sink)
+    turn.reached = this.#positions
+    const number = turn.state.again?.number
+    this.#againNumber = number
     const stop = new AbortController()
     const readers = AbortSignal.any([signal, stop.signal])
     let wake = () => {}
     const rouse = () => wake()
-    const again = await this.#openAgain(readers, rouse)
+    const again = await this.#openAgain(turn, readers, rouse)
     const live = this.#openLive(readers, rouse)
     const output = new Output(sink, clock, rouse)
     signal.addEventListener('abort', rouse, { once: true })
+    turn.lost.addEventListener('abort', rouse, { once: true })
     try {
       let last: 'live' | 'again' = 'again'
       if (this.#inHand) await this.#write(output, [this.#inHand], wrote)
       this.#phase = 'running'
       while (!signal.aborted) {
-        if (again?.isDone && this.#state.again) await this.#remember({ again: undefined })
+        turn.check()
+        if (again?.isDone && turn.state.again?.number === number)
+          await turn.save((state) => withAgain(state, number, () => undefined))
         if (output.isOverdue) await this.#flush(output, wrote)
-        const turn = nextTurnOf({ live: live.hasSome, again: again?.hasSome ?? false }, last)
-        if (turn) {
-          last = turn
-          await this.#write(output, await (turn === 'live' ? live : again!).take(), wrote)
+        const next = nextTurnOf({ live: live.hasSome, again: again?.hasSome ?? false }, last)
+        if (next) {
+          last = next
+          await this.#write(output, await (next === 'live' ? live : again!).take(), wrote)
         } else if (live.isDone) break
         else if (!signal.aborted)
           // Woken rather than raced for: what waits for days would keep every race that it was in.
@@ -310,7 +360,8 @@ export class SinkRunner implements AsyncDisposable {
     const isFirst = !this.#hasOpened
     this.#hasOpened = true
     return Array.from({ length: log.partitions }, (_, partition) => {
-      const position = sink.positions?.get(partition) ?? this.#state.positions[partition] ?? 0
+      const { positions } = this.#memory.state
+      const position = sink.positions?.get(partition) ?? positions[partition] ?? 0
       const end = this.#atStart[partition] ?? 0
       if (!isFirst || !isAlone || position <= end) return position
       // What comes now would be taken for what the output has.
@@ -332,13 +383,16 @@ export class SinkRunner implements AsyncDisposable {
     return this.#feed(readRecords(this.#options.log, query), fromOffsets, false, arrived)
   }
 
-  async #openAgain(signal: AbortSignal, arrived: () => void): Promise<Feed | undefined> {
-    const { again } = this.#state
+  async #openAgain(
+    turn: Turn,
+    signal: AbortSignal,
+    arrived: () => void,
+  ): Promise<Feed | undefined> {
+    const { again } = turn.state
     if (!again) return undefined
     const query = parseQuery({ stream: this.config.stream, from: again.from, to: again.to })
-    if (again.end.length === 0)
-      await this.#remember({ again: { ...again, end: this.#endOf(query) } })
-    const range = this.#state.again!
+    const range = again.end.length > 0 ? again : { ...again, end: this.#endOf(query) }
+    if (range !== again) await turn.save((state) => withAgain(state, again.number, () => range))
     return this.#feed(this.#rangesOf(range, { ...query, signal }), range.next, true, arrived)
   }
 
@@ -383,6 +437,7 @@ export class SinkRunner implements AsyncDisposable {
 
   async #write(output: Output, slices: readonly Slice[], wrote: () => void): Promise<void> {
     for (const slice of slices) {
+      this.#turn!.check()
       this.#inHand = slice
       let refused = 0
       const written = await output.write(
@@ -391,7 +446,7 @@ export class SinkRunner implements AsyncDisposable {
           await this.deadLetter.add(refusals)
           refused += refusals.length
         },
-        this.#giveUp.signal,
+        this.#stop,
       )
       this.#inHand = undefined
       this.#counts.written += slice.records.length - refused
@@ -400,8 +455,13 @@ export class SinkRunner implements AsyncDisposable {
     }
   }
 
+  /** At its abort whatever is under way is given up. */
+  get #stop(): AbortSignal {
+    return AbortSignal.any([this.#giveUp.signal, this.#turn!.lost])
+  }
+
   async #flush(output: Output, wrote: () => void): Promise<void> {
-    await this.#advance(output, await output.flush(this.#giveUp.signal), wrote)
+    await this.#advance(output, await output.flush(this.#stop), wrote)
   }
 
   /** Moves the positions behind slices that are durable. */
@@ -411,36 +471,38 @@ export class SinkRunner implements AsyncDisposable {
     wrote: () => void,
   ): Promise<void> {
     if (slices.length === 0) return
+    const turn = this.#turn!
     const positions = this.#positions.slice()
-    const again = this.#state.again && { ...this.#state.again, next: [...this.#state.again.next] }
-    for (const slice of slices)
-      if (!slice.again) positions[slice.partition] = slice.to
-      else if (again) again.next[slice.partition] = slice.to
-    const hasLive = slices.some((slice) => !slice.again)
-    const hasAgain = slices.some((slice) => slice.again)
-    const changes: Partial<SinkState> = {}
-    if (hasLive && !keepsPositions) changes.positions = positions
-    // Unless another range was asked for meanwhile.
-    if (again && hasAgain && !this.#change.signal.aborted) changes.again = again
-    if (Object.keys(changes).length > 0) await this.#remember(changes)
+    for (const slice of slices) if (!slice.again) positions[slice.partition] = slice.to
+    const again = slices.filter((slice) => slice.again)
+    const movesOurs = slices.length > again.length && !keepsPositions
+    turn.reached = positions
+    if (movesOurs || again.length > 0)
+      await turn.save((state) => {
+        const moved = movesOurs ? { ...state, positions } : state
+        return withAgain(moved, this.#againNumber, (range) => {
+          const next = [...range.next]
+          for (const slice of again) next[slice.partition] = slice.to
+          return { ...range, next }
+        })
+      })
     this.#positions = positions
     wrote()
-  }
-
-  /** Resolves once the changed state survives a power cut. */
-  #remember(changes: { [Key in keyof SinkState]?: SinkState[Key] | undefined }): Promise<void> {
-    const state = { ...this.#state, ...changes } as SinkState
-    if (state.again === undefined) delete state.again
-    this.#state = state
-    const write = () => writeState(this.#options.disk, this.#directory, this.#state)
-    const written = this.#writing.then(write)
-    this.#writing = written.catch(() => {})
-    return written
   }
 
   #changed(): void {
     this.#change.abort()
   }
+}
+
+/** With what becomes of the range that is written again, unless another was asked for meanwhile. */
+function withAgain(
+  { again, ...rest }: SinkState,
+  number: number | undefined,
+  change: (again: Again) => Again | undefined,
+): SinkState {
+  const next = again && again.number === number ? change(again) : again
+  return next ? { ...rest, again: next } : rest
 }
 
 /** A sink with what it holds back. */

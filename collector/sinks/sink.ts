@@ -73,11 +73,23 @@ export interface SinkContext {
   partitions: number
   /** Of this log; what tells apart two collectors that write to one place under one name. */
   origin: string
-  /** A folder of its own in the data folder, made when first asked for. */
-  folder(): Promise<string>
+  /** Several collectors have the log: who ran the sink before may be at it still, and only `kept` is safe. */
+  isShared: boolean
+  kept: Kept
   clock: Clock
   random: Random
   logger: Logger
+}
+
+/**
+ * A small document of the output's own, JSON, which is durable with the sink's position. Where several
+ * collectors have the log, only the one whose turn it is can write it.
+ */
+export interface Kept {
+  /** As it was written last; undefined when it never was. Not to be trusted more than a file. */
+  readonly value: unknown
+  /** Resolves once it survives a power cut. @throws when it may or may not do so */
+  write(value: unknown): Promise<void>
 }
 
 /**
@@ -87,8 +99,6 @@ export interface SinkContext {
 export interface SinkKind<Schema extends z.ZodType = z.ZodType> {
   /** Of what stands under the kind's name: `z.strictObject` with bounds and defaults. */
   schema: Schema
-  /** It keeps its own positions, so that several collectors of one log may run it. */
-  ownPositions: boolean
   /** What is wrong with it for a stream, if anything. */
   problem?(config: z.output<Schema>, stream: Stream): string | undefined
   /** How many records a slice has at most, and how long it may wait to fill once it has one. */

@@ -15,10 +15,12 @@ export interface SinksOptions {
   log: LogEngine
   /** The log as others name it, where several collectors have it; undefined where it is this one's own. */
   sharedLog: string | undefined
+  /** This collector, as others are told where a sink is run. */
+  at: string
+  /** After so long of silence another collector of the log takes a sink over. */
+  leaseMs: number
   /** The collector's data folder. */
   disk: Disk
-  /** Absolute path of a folder below it. */
-  place(directory: string): string
   clock: Clock
   random: Random
   logger: Logger
@@ -36,21 +38,18 @@ export class Sinks implements AsyncDisposable {
 
   /** Where each begins is settled once this resolves; `start` begins to write. @throws UserError */
   static async open(options: SinksOptions): Promise<Sinks> {
-    const { configs, disk, sharedLog, place, ...rest } = options
+    const { configs, sharedLog, at, ...rest } = options
+    const { disk, log, random } = options
     if (configs.length === 0) return new Sinks([])
     await disk.makeDirectory('sinks')
     await disk.syncDirectory('.')
-    const origin = sharedLog ?? (await originOf(disk, options.random))
+    const origin = sharedLog ?? (await originOf(disk, random))
+    const self = { id: Buffer.from(random.bytes(16)).toString('hex'), at }
     const runners: SinkRunner[] = []
     for (const config of configs) {
-      const directory = `sinks/${config.name}/output`
-      const folder = async () => {
-        await disk.makeDirectory(directory)
-        await disk.syncDirectory(`sinks/${config.name}`)
-        return place(directory)
-      }
       const isAlone = sharedLog === undefined
-      runners.push(await SinkRunner.open({ ...rest, config, disk, origin, folder, isAlone }))
+      const notes = log.notes!
+      runners.push(await SinkRunner.open({ ...rest, notes, config, origin, self, isAlone }))
     }
     return new Sinks(runners)
   }

@@ -1,20 +1,32 @@
 import { z } from 'zod'
-import { UserError } from '../../shared/failure.ts'
-import type { Disk } from '../../shared/ports.ts'
 import { type Stream, streams } from '../../shared/reading.ts'
-import { readWhole, replaceFile } from '../log/embedded/snapshot.ts'
 
-const file = 'state.json'
 const offset = z.int().min(0)
 
 /** A range that was asked for again. */
 const againSchema = z.strictObject({
+  /** Tells it from the one that was asked for before. */
+  number: z.int().min(1).default(1),
   /** As they were given: an offset of each partition, or a time. */
   from: z.string().optional(),
   to: z.string().optional(),
   /** By partition: what comes next, and where it ends; empty while that is not known. */
   next: z.array(offset),
   end: z.array(offset),
+})
+
+/** Which of several collectors runs the sink. */
+const seatSchema = z.strictObject({
+  /** Grows each time that one takes it. */
+  term: z.int().min(0),
+  /** Grows each time that its holder is heard of. */
+  beat: z.int().min(0),
+  /** `at`: for people. Nobody has it where it is left out. */
+  holder: z.strictObject({ id: z.string(), at: z.string() }).optional(),
+  /** The holder gives it up, unless it is heard of, before that long has gone by. */
+  leaseMs: z.int().min(1),
+  /** By partition where the output stands, for the others to tell. */
+  reached: z.array(offset),
 })
 
 const stateSchema = z.strictObject({
@@ -24,38 +36,24 @@ const stateSchema = z.strictObject({
   positions: z.array(offset),
   paused: z.boolean(),
   again: againSchema.optional(),
+  /** What the output itself remembers. */
+  kept: z.unknown().optional(),
+  seat: seatSchema.optional(),
 })
 
 export type Again = z.output<typeof againSchema>
 export type SinkState = z.output<typeof stateSchema>
+export type SeatState = z.output<typeof seatSchema>
 
-export function newState(stream: Stream): SinkState {
-  return { version: 1, stream, positions: [], paused: false }
+export function newState(stream: Stream, positions: number[] = []): SinkState {
+  return { version: 1, stream, positions, paused: false }
 }
 
-/**
- * What a sink remembers over a restart, in one small file.
- *
- * @param directory the sink's own
- * @returns undefined for a sink that has none yet
- * @throws UserError when there is one that cannot be understood: to begin anew would repeat everything
- */
-export async function readState(disk: Disk, directory: string): Promise<SinkState | undefined> {
-  if (!(await disk.list(directory)).includes(file)) return undefined
-  const path = `${directory}/${file}`
+/** @throws RangeError when it is not a sink's state */
+export function parseState(text: string): SinkState {
   try {
-    const text = Buffer.from(await readWhole(disk, path)).toString('utf8')
     return stateSchema.parse(JSON.parse(text))
   } catch (cause) {
-    throw new UserError(`${path}: not a sink's state: put it back, or remove it to begin anew`, {
-      cause,
-    })
+    throw new RangeError('not a sink’s state', { cause })
   }
-}
-
-/** Resolves once it survives a power cut; until then the state before is there. */
-export function writeState(disk: Disk, directory: string, state: SinkState): Promise<void> {
-  return replaceFile(disk, directory, file, (write) =>
-    write([Buffer.from(`${JSON.stringify(state)}\n`)]),
-  )
 }

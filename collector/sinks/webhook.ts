@@ -23,7 +23,6 @@ export type WebhookConfig = z.output<typeof schema>
 /** Posts batches to an address, signed as standardwebhooks.com describes. */
 export const webhook = sinkKind({
   schema,
-  ownPositions: false,
   slice: ({ maxRecords, maxAge }) => ({ records: maxRecords, waitMs: maxAge }),
   open: async (config, context) =>
     (await import('./webhook/webhook.ts')).Webhook.open(config, context),

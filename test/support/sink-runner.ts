@@ -2,6 +2,9 @@ import { z } from 'zod'
 import type { LogRecord } from '../../collector/fanout/record.ts'
 import { nodeDisk } from '../../collector/log/embedded/disk.ts'
 import type { EmbeddedLog } from '../../collector/log/embedded/embedded.ts'
+import { DiskNotes } from '../../collector/log/embedded/notes.ts'
+import type { LogEngine } from '../../collector/log/engine.ts'
+import type { Notes } from '../../collector/log/notes.ts'
 import type { SinkConfig } from '../../collector/sinks/config.ts'
 import { SinkRunner } from '../../collector/sinks/runner.ts'
 import type { Refuse, Sink, SinkKind, Slice } from '../../collector/sinks/sink.ts'
@@ -31,7 +34,6 @@ export class TestOutput {
 
   readonly kind: SinkKind = {
     schema: z.unknown(),
-    ownPositions: false,
     slice: () => this.limits,
     open: async () => {
       this.opened += 1
@@ -77,8 +79,10 @@ export async function startRunner(
   t: Test,
   output: { readonly kind: SinkKind },
   options: {
-    log: EmbeddedLog
+    log: LogEngine
     folder: string
+    /** Default: those in the folder. */
+    notes?: Notes
     config?: Partial<SinkConfig>
     clock?: Clock
     isStarted?: boolean
@@ -104,9 +108,11 @@ export async function startRunner(
       ...options.config,
     },
     log,
+    notes: options.notes ?? new DiskNotes(disk),
     disk,
     origin: 'origin-1',
-    folder: async () => folder,
+    self: { id: folder, at: 'here' },
+    leaseMs: 10_000,
     isAlone: !isShared,
     clock,
     random: { ...systemRandom, uniform: () => seeded.uniform() },

@@ -11,7 +11,6 @@ import type { AdmittedReading, Stream } from '../../shared/reading.ts'
 import { systemClock, systemRandom } from '../../shared/system.ts'
 import { cleanUp, type Test } from './clean-up.ts'
 import { silentLog } from './silent-log.ts'
-import { temporaryDirectory } from './temporary.ts'
 
 /** Readings as one agent's, in the log from an offset on; the sequence is the offset and 1. */
 export function readingRecords(
@@ -86,13 +85,22 @@ export class Outlet<Config> {
     config: object,
     changes: Partial<SinkContext> & { stream?: Stream } = {},
   ): Promise<Outlet<Config>> {
-    const folder = await temporaryDirectory(t)
+    let value: unknown
+    const kept = {
+      get value() {
+        return value
+      },
+      write: async (written: unknown) => {
+        value = JSON.parse(JSON.stringify(written))
+      },
+    }
     const context: SinkContext = {
       name: 'test',
       stream: 'readings',
       partitions: 1,
       origin: 'origin-1',
-      folder: async () => folder,
+      isShared: false,
+      kept,
       clock: systemClock,
       random: systemRandom,
       logger: silentLog,

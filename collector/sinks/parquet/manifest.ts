@@ -1,6 +1,6 @@
 import { z } from 'zod'
 import { type TierStore, wholeObject } from '../../log/tier/store.ts'
-import { SinkFailure } from '../sink.ts'
+import { type Kept, SinkFailure } from '../sink.ts'
 
 const offsets = z.record(z.string().regex(/^\d+$/), z.int().min(0))
 
@@ -17,23 +17,41 @@ export type Manifest = z.output<typeof manifestSchema>
 
 export const noManifest: Manifest = { version: 1, cut: 1, positions: {} }
 
-/** @throws SinkFailure when there is one that cannot be understood: to begin anew would double everything */
-export async function readManifest(store: TierStore, path: string): Promise<Manifest> {
-  const bytes = await store.get(path)
-  if (!bytes) return noManifest
-  try {
-    return manifestSchema.parse(JSON.parse(Buffer.from(bytes).toString('utf8')))
-  } catch (cause) {
-    const what = `${path} cannot be understood: put it back, or remove it and the files to begin anew`
-    throw new SinkFailure('SINK_REFUSED', what, { cause })
+/** Where a manifest is. */
+export interface ManifestPlace {
+  /** @throws SinkFailure when there is one that cannot be understood: to begin anew would double everything */
+  read(): Promise<Manifest>
+  /** Resolves once it is durable, in the place of the one before. */
+  write(manifest: Manifest): Promise<void>
+}
+
+/** Beside the files. */
+export function manifestIn(store: TierStore, path: string): ManifestPlace {
+  return {
+    async read() {
+      const bytes = await store.get(path)
+      return bytes ? understood(path, Buffer.from(bytes).toString('utf8')) : noManifest
+    },
+    write: (manifest) => store.put(path, wholeObject(Buffer.from(`${JSON.stringify(manifest)}\n`))),
   }
 }
 
-/** Resolves once it is durable, in the place of the one before. */
-export async function writeManifest(
-  store: TierStore,
-  path: string,
-  manifest: Manifest,
-): Promise<void> {
-  await store.put(path, wholeObject(Buffer.from(`${JSON.stringify(manifest)}\n`)))
+/** With what the sink remembers, where a collector that was taken over from can write nothing any more. */
+export function manifestKept(kept: Kept): ManifestPlace {
+  return {
+    async read() {
+      const { value } = kept
+      return value === undefined ? noManifest : understood('the manifest', JSON.stringify(value))
+    },
+    write: (manifest) => kept.write(manifest),
+  }
+}
+
+function understood(where: string, text: string): Manifest {
+  try {
+    return manifestSchema.parse(JSON.parse(text))
+  } catch (cause) {
+    const what = `${where} cannot be understood: put it back, or remove it and the files to begin anew`
+    throw new SinkFailure('SINK_REFUSED', what, { cause })
+  }
 }

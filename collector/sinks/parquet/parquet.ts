@@ -5,7 +5,7 @@ import { type TierStore, wholeObject } from '../../log/tier/store.ts'
 import type { ParquetConfig } from '../parquet.ts'
 import { type Refuse, type Sink, type SinkContext, SinkFailure, type Slice } from '../sink.ts'
 import { Cut } from './cut.ts'
-import { type Manifest, readManifest, writeManifest } from './manifest.ts'
+import { type Manifest, type ManifestPlace, manifestIn, manifestKept } from './manifest.ts'
 
 /**
  * Files of a cut, and a manifest that says up to where the log is in files:
@@ -18,6 +18,10 @@ import { type Manifest, readManifest, writeManifest } from './manifest.ts'
  * The manifest says where a cut ends and what its files are called before any of them is written, and that
  * they count once all of them are. Whatever happens in between, the cut is made again of the same records
  * under the same names, so each record is there once, also when a write that was given up arrives late.
+ *
+ * Where several collectors have the log the manifest is no file but part of what the sink remembers: who was
+ * taken over from could otherwise put an older one in its place. What such a one still writes are files of the
+ * cut that it had begun, the same as those of whoever has the cut to make again.
  */
 export class ParquetSink implements Sink {
   readonly positions: ReadonlyMap<number, number>
@@ -25,6 +29,7 @@ export class ParquetSink implements Sink {
   readonly #config: ParquetConfig
   readonly #context: SinkContext
   readonly #store: TierStore
+  readonly #place: ManifestPlace
   #manifest: Manifest
   /** A cut that was begun before, until it is made again. */
   #redone: Cut | undefined
@@ -44,19 +49,23 @@ export class ParquetSink implements Sink {
     config: ParquetConfig,
     context: SinkContext,
   ): Promise<ParquetSink> {
-    const manifest = await readManifest(store, manifestPath(context))
-    return new ParquetSink(config, context, store, manifest)
+    const place = context.isShared
+      ? manifestKept(context.kept)
+      : manifestIn(store, manifestPath(context))
+    return new ParquetSink(config, context, store, place, await place.read())
   }
 
   private constructor(
     config: ParquetConfig,
     context: SinkContext,
     store: TierStore,
+    place: ManifestPlace,
     manifest: Manifest,
   ) {
     this.#config = config
     this.#context = context
     this.#store = store
+    this.#place = place
     this.#manifest = manifest
     this.holdMs = config.every
     const positions = Object.entries(manifest.positions)
@@ -145,7 +154,7 @@ export class ParquetSink implements Sink {
   }
 
   async #save(manifest: Manifest): Promise<void> {
-    await writeManifest(this.#store, manifestPath(this.#context), manifest)
+    await this.#place.write(manifest)
     this.#manifest = manifest
   }
 }

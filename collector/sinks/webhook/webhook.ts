@@ -37,7 +37,7 @@ export class Webhook implements Sink {
   #refuse: Refuse = async () => {}
 
   static async open(config: WebhookConfig, context: SinkContext): Promise<Sink> {
-    return new Webhook(config, context, Cuts.open(await context.folder()))
+    return new Webhook(config, context, new Cuts(context.kept))
   }
 
   private constructor(config: WebhookConfig, context: SinkContext, cuts: Cuts) {
