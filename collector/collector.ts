@@ -71,7 +71,8 @@ export class Collector implements AsyncDisposable {
     const ingest = new Ingest({ log, clock: systemClock, logger, ...limits })
     const streams = openStreams(log, logger, verify)
     const whole = new CompletenessService(log)
-    const groups = new GroupsApi(await openGroups(log, logger))
+    const world = { log, notes: log.notes, clock: systemClock, random: systemRandom, logger }
+    const groups = new GroupsApi(await Groups.open(world))
     const gate = new Gate(config.ingest)
     const sinks = await openSinks(config, log, logger)
     const metrics = new Metrics({ log, ingest, gate, streams, sinks })
@@ -180,11 +181,6 @@ function openSinks(config: CollectorConfig, log: LogEngine, logger: Logger): Pro
     random: systemRandom,
     logger,
   })
-}
-
-async function openGroups(log: LogEngine, logger: Logger): Promise<Groups | undefined> {
-  const { notes } = log
-  return notes && Groups.open({ log, notes, clock: systemClock, random: systemRandom, logger })
 }
 
 async function makeDataFolder(folder: string): Promise<void> {

@@ -73,7 +73,7 @@ const session = { type: 'string', pattern: '^[0-9a-f]{32}$' } as const
 const groupProblems = {
   ...whoever,
   404: problem('no such group'),
-  501: problem('the log is in an engine with groups of its own'),
+  503: problem('what is kept of it cannot be read or written now'),
 }
 const verb = (summary: string, asks: object, answers: object, more: object = {}) => ({
   post: {
@@ -85,7 +85,7 @@ const verb = (summary: string, asks: object, answers: object, more: object = {})
       400: problem('the body makes no sense'),
       413: problem('the body is too large'),
       ...whoever,
-      501: groupProblems[501],
+      503: groupProblems[503],
       ...more,
     },
   },
@@ -225,7 +225,7 @@ export const openapi = {
             object({ groups: list(object({ group: text, stream: { enum: streams } })) }),
           ),
           ...whoever,
-          501: groupProblems[501],
+          503: groupProblems[503],
         },
       },
     },
@@ -263,7 +263,7 @@ export const openapi = {
       'Moves cursors forward',
       object({ session, next: { type: 'object', additionalProperties: offset } }),
       object({ committed: { const: true } }),
-      { ...noGroup, ...notHeld, 503: problem('the disk does not take it') },
+      { ...noGroup, ...notHeld },
     ),
     '/v1/groups/{group}/{stream}/leave': verb(
       'Gives all back',

@@ -117,6 +117,9 @@ export async function openPeers(options: PeerOptions, handlers: PeerHandlers): P
       const found = await ask(peer, '/held', {}, Buffer.from(JSON.stringify(question)))
       return found === elsewhere ? elsewhere : readHeld(found)
     },
+    async notes(peer, request) {
+      return ask(peer, '/notes', {}, Buffer.from(JSON.stringify(request)))
+    },
     async close() {
       await Promise.all([...agents.values()].map((agent) => agent.destroy()))
       const closed = new Promise((resolve) => server.close(resolve))
@@ -166,6 +169,10 @@ async function answer({
       const { 'content-encoding': encoding = '', 'headgate-arrived': arrived } = incoming.headers
       const found = await handlers.append(body, encoding, Number(arrived))
       return void (found === elsewhere ? send(elsewhereStatus, {}) : send(200, writeAnswer(found)))
+    }
+    if (incoming.url === '/notes') {
+      const found = await handlers.notes(JSON.parse(Buffer.from(body).toString()))
+      return void (found === elsewhere ? send(elsewhereStatus, {}) : send(200, found))
     }
     if (incoming.url !== '/held') return void send(404, { code: 'path', message: 'nothing here' })
     const { agent, incarnation, lane } = JSON.parse(Buffer.from(body).toString())

@@ -36,10 +36,9 @@ type Verb = keyof typeof bodies
 
 /** Answers below `/v1/groups`. */
 export class GroupsApi {
-  readonly #groups: Groups | undefined
+  readonly #groups: Groups
 
-  /** @param groups undefined where the log's engine has groups of its own */
-  constructor(groups: Groups | undefined) {
+  constructor(groups: Groups) {
     this.#groups = groups
   }
 
@@ -66,12 +65,6 @@ export class GroupsApi {
     caller: Caller,
   ): Promise<HttpAnswer | undefined> {
     const groups = this.#groups
-    if (!groups)
-      throw new GroupProblem(
-        501,
-        'engine',
-        'groups are kept with the embedded log: read a log in NATS or Kafka with the groups of those',
-      )
     const method = request.method ?? ''
     if (url.pathname === '/v1/groups') {
       allow(method, ['GET', 'HEAD'])

@@ -16,7 +16,7 @@ export interface LogEngine extends AsyncDisposable {
   readonly state: 'open' | 'healing' | 'closed'
 
   /** What those remember who read the log; where it outlives this process as the log does. */
-  readonly notes: Notes | undefined
+  readonly notes: Notes
 
   /**
    * Checks the batch's sequence against what is held and appends it. Resolves once the answer is true

@@ -48,7 +48,7 @@ export class Sinks implements AsyncDisposable {
     const runners: SinkRunner[] = []
     for (const config of configs) {
       const isAlone = sharedLog === undefined
-      const notes = log.notes!
+      const { notes } = log
       runners.push(await SinkRunner.open({ ...rest, notes, config, origin, self, isAlone }))
     }
     return new Sinks(runners)

@@ -24,7 +24,12 @@ async function peersOf(
       random: systemRandom,
       ...more,
     },
-    { append: async () => elsewhere, held: async () => elsewhere, ...handlers },
+    {
+      append: async () => elsewhere,
+      held: async () => elsewhere,
+      notes: async () => elsewhere,
+      ...handlers,
+    },
   )
   t.after(() => peers.close())
   return peers
@@ -52,6 +57,21 @@ test('what the owner of a bucket answers comes back as it said it', async (t) =>
   assert.deepEqual(bodies[0], new Uint8Array(entry.body))
   assert.deepEqual(await other.held(owner.about, 'gw-1', incarnation(1), 'bulk'), held)
   assert.equal(await other.held(owner.about, 'gw-2', incarnation(1), 'bulk'), elsewhere)
+})
+
+test('a note is asked for where it is, and comes back as it is', async (t) => {
+  const asked: unknown[] = []
+  const owner = await peersOf(t, {
+    notes: async (request) => {
+      asked.push(request)
+      return { text: 'µ', revision: 3 }
+    },
+  })
+  const other = await peersOf(t)
+  const request = { call: 'write', name: 'sinks/a', text: '{}', expected: 2, id: 'x' } as const
+  assert.deepEqual(await other.notes(owner.about, request), { text: 'µ', revision: 3 })
+  assert.equal(await owner.notes(other.about, request), elsewhere)
+  assert.deepEqual(asked, [request])
 })
 
 test('a batch that the owner refuses is refused here with its code', async (t) => {

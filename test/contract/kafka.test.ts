@@ -5,6 +5,7 @@ import { promisify } from 'node:util'
 import { Authority } from '../../collector/fleet/authority.ts'
 import type { KafkaLog } from '../../collector/log/kafka/kafka.ts'
 import { PlatformaticCluster } from '../../collector/log/kafka/platformatic.ts'
+import { moved } from '../../collector/log/notes.ts'
 import { systemClock } from '../../shared/system.ts'
 import { incarnation, TestAgent } from '../support/batches.ts'
 import { FileScope } from '../support/file-scope.ts'
@@ -74,6 +75,22 @@ test('a collector that another has taken over from tells no agent what was true 
   assert.deepEqual([answer.code, answer.held], ['accepted', 15])
   // It has not taken it back.
   assert.equal((await present.append(entryOf(agent.readings(5)))).code, 'accepted')
+})
+
+test('of collectors that both believe that the notes are theirs one writes', async (t) => {
+  const at = place(t)
+  if (!at) return
+  await using former = await openAlone(at)
+  const first = await former.notes.write('sinks/a', 'first', 0)
+  await using present = await openKafkaLog(at.brokers, { name: at.name })
+  const read = await present.notes.read('sinks/a')
+  assert.deepEqual(read, { text: 'first', revision: first })
+  const second = await present.notes.write('sinks/a', 'second', read.revision)
+
+  await assert.rejects(former.notes.write('sinks/a', 'late', read.revision), { code: 'LOG_DISK' })
+  // It looks who has them, and asks that one.
+  assert.equal(await former.notes.write('sinks/a', 'late', read.revision), moved)
+  assert.deepEqual(await former.notes.read('sinks/a'), { text: 'second', revision: second })
 })
 
 test('what was given up is not read, however often it was tried', async (t) => {

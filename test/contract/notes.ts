@@ -9,11 +9,6 @@ interface NotesStorage {
   shared: boolean
 }
 
-function notesOf({ notes }: LogEngine): Notes {
-  assert.ok(notes)
-  return notes
-}
-
 /** Writes, and expects to be taken. */
 async function put(notes: Notes, name: string, text: string | undefined, expected: number) {
   const revision = await notes.write(name, text, expected)
@@ -26,7 +21,7 @@ export function notesContract(check: Check): void {
   check('a note is what was written last, when the log is opened again too', async ({ open }) => {
     {
       await using log = await open()
-      const notes = notesOf(log)
+      const { notes } = log
       assert.deepEqual(await notes.read('sinks/a'), { text: undefined, revision: 0 })
       const first = await put(notes, 'sinks/a', 'first', 0)
       const second = await put(notes, 'sinks/a', 'second µ', first)
@@ -35,16 +30,16 @@ export function notesContract(check: Check): void {
       assert.deepEqual(await notes.read('sinks/a'), { text: 'second µ', revision: second })
     }
     await using log = await open()
-    const { text, revision } = await notesOf(log).read('sinks/a')
+    const { text, revision } = await log.notes.read('sinks/a')
     assert.equal(text?.trim(), 'second µ')
-    await put(notesOf(log), 'sinks/a', 'third', revision)
+    await put(log.notes, 'sinks/a', 'third', revision)
   })
 
   check(
     'a note that is written over what it was not made from stays as it is',
     async ({ open }) => {
       await using log = await open()
-      const notes = notesOf(log)
+      const { notes } = log
       const first = await put(notes, 'sinks/a', 'first', 0)
       assert.equal(await notes.write('sinks/a', 'anew', 0), moved)
       const second = await put(notes, 'sinks/a', 'second', first)
@@ -65,18 +60,14 @@ export function notesContract(check: Check): void {
           done += 1
       }
     }
-    await Promise.all([
-      count(notesOf(one), 10),
-      count(notesOf(two ?? one), 10),
-      count(notesOf(one), 10),
-    ])
+    await Promise.all([count(one.notes, 10), count((two ?? one).notes, 10), count(one.notes, 10)])
     for (const each of two ? [one, two] : [one])
-      assert.equal((await notesOf(each).read('sinks/count')).text, '30')
+      assert.equal((await each.notes.read('sinks/count')).text, '30')
   })
 
   check('a note that was removed is not there, and can be made again', async ({ open }) => {
     await using log = await open()
-    const notes = notesOf(log)
+    const { notes } = log
     const first = await put(notes, 'groups/a', 'first', 0)
     const gone = await put(notes, 'groups/a', undefined, first)
     assert.deepEqual(await notes.list('groups/'), [])
@@ -88,7 +79,7 @@ export function notesContract(check: Check): void {
 
   check('notes are listed by what their names begin with', async ({ open }) => {
     await using log = await open()
-    const notes = notesOf(log)
+    const { notes } = log
     const names = ['groups/readings.etl', 'groups/readings.etl-2', 'groups/alerts._x%=.y']
     for (const name of [...names, 'sinks/groups']) await put(notes, name, 'x'.repeat(20_000), 0)
     assert.deepEqual((await notes.list('groups/')).sort(), names.sort())

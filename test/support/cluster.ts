@@ -2,6 +2,7 @@ import { join } from 'node:path'
 import type { TestContext } from 'node:test'
 import type { SinkStatus } from '../../collector/sinks/runner.ts'
 import { Balancer } from './balancer.ts'
+import { KafkaNode } from './kafka/server.ts'
 import { NatsNode } from './nats/server.ts'
 import { Cloud } from './plant.ts'
 import { poll } from './poll.ts'
@@ -21,6 +22,11 @@ export const clusterEngines: Record<string, Place> = {
   nats: async (t) => {
     const nodes = await NatsNode.start(t)
     return nodes && { nats: { servers: nodes.map(({ url }) => url), replicas: 1 } }
+  },
+  kafka: async (t) => {
+    const nodes = await KafkaNode.start(t)
+    const brokers = nodes?.map(({ address }) => address)
+    return brokers && { kafka: { brokers, replicas: 1, records: 'batches' } }
   },
 }
 

@@ -1,5 +1,4 @@
 import { WireFailure } from '../../../shared/batch.ts'
-import { sleep } from '../../../shared/clock.ts'
 import type { Logger } from '../../../shared/log.ts'
 import type { Clock } from '../../../shared/ports.ts'
 import { type Lane, streams } from '../../../shared/reading.ts'
@@ -10,6 +9,7 @@ import type { Cluster, NewRecord, Place, Writer } from './cluster.ts'
 import { cursorRecord, markRecord, replayCursor } from './cursor.ts'
 import { elsewhere } from './peers.ts'
 import { readingRecords } from './readings.ts'
+import { Tenure } from './tenure.ts'
 import {
   lastBatch,
   noTotals,
@@ -37,6 +37,7 @@ export interface Topics {
   batches: string
   held: string
   readings: string
+  notes: string
 }
 
 /** Largest body that a record may have. */
@@ -44,131 +45,62 @@ export const maxBodyBytes = 8 * 1024 * 1024
 /** Bodies and readings of one transaction, the last batch on top. */
 const groupBytes = 2 * 1024 * 1024
 const groupReadings = 50_000
-const firstPauseMs = 100
-const maxPauseMs = 2_000
-
-interface Waiting {
-  entry: Entry
-  resolve(answer: AppendAnswer): void
-  reject(error: unknown): void
-}
 
 /**
  * The agents of one partition. Its owner has the partition's transactional id: batches that come while one
  * transaction commits make up the next, with what is held behind them. Whoever takes over has the id first,
- * so that the one before can commit nothing more, and then reads what is held to its end. After a commit
- * that failed, or may have, the same is done again: what is in doubt is looked up.
+ * so that the one before can commit nothing more, and then reads what is held to its end (see `Tenure`).
  */
 export class Bucket {
   readonly #options: BucketOptions
-  readonly #queue: Waiting[] = []
-  #isAssigned = false
-  #assignments = 0
-  #writer: Writer | undefined
+  readonly #tenure: Tenure<Entry, AppendAnswer>
   #memory = new HeldMemory()
   /** Offset in the topic of what is held up to which the memory has read. */
   #readTo = 0
   #totals: Totals = noTotals()
-  #pumping: Promise<void> | undefined
-  #wake = () => {}
 
   constructor(options: BucketOptions) {
     this.#options = options
+    const duty = {
+      takeOver: () => this.#takeOver(),
+      sizeOfNext,
+      commit: (writer: Writer, entries: readonly Entry[]) => this.#commit(writer, entries),
+      forget: () => {
+        this.#memory = new HeldMemory()
+        this.#readTo = 0
+      },
+    }
+    this.#tenure = new Tenure({ ...options, duty })
   }
 
   get isAssigned(): boolean {
-    return this.#isAssigned
+    return this.#tenure.isAssigned
   }
 
   /** It can take batches at once. */
   get isOpen(): boolean {
-    return this.#writer !== undefined
+    return this.#tenure.isOpen
   }
 
   assign(): void {
-    this.#assignments += 1
-    this.#isAssigned = true
-    this.#pump()
+    this.#tenure.assign()
   }
 
   /** Finishes what it has begun, and lets go. */
-  async release(): Promise<void> {
-    this.#isAssigned = false
-    this.#wake()
-    this.#pump()
-    await this.#pumping
+  release(): Promise<void> {
+    return this.#tenure.release()
   }
 
   /** @returns elsewhere when this collector does not own it, or not yet */
   async append(entry: Entry): Promise<AppendAnswer | typeof elsewhere> {
     checkSize(entry)
-    if (!this.#isAssigned) return elsewhere
-    const waiting = Promise.withResolvers<AppendAnswer>()
-    this.#queue.push({ entry, ...waiting })
-    this.#pump()
-    return waiting.promise.catch((error) => {
-      if (error === elsewhere) return elsewhere
-      throw error
-    })
+    return this.#tenure.do(entry)
   }
 
   /** @returns elsewhere when this collector does not own it, or not yet */
   async held(agent: string, incarnation: Uint8Array, lane: Lane): Promise<Held | typeof elsewhere> {
-    if (!this.#writer) return elsewhere
+    if (!this.#tenure.isOpen) return elsewhere
     return this.#memory.of(agent, incarnation, lane)
-  }
-
-  #pump(): void {
-    this.#pumping ??= this.#work().finally(() => {
-      this.#pumping = undefined
-      if (this.#queue.length > 0 || (this.#isAssigned && !this.#writer)) this.#pump()
-    })
-  }
-
-  async #work(): Promise<void> {
-    let pauseMs = firstPauseMs
-    while (this.#isAssigned && (!this.#writer || this.#queue.length > 0)) {
-      let group: Waiting[] = []
-      try {
-        this.#writer ??= await this.#takeOver()
-        pauseMs = firstPauseMs
-        group = this.#takeGroup()
-        await this.#commit(this.#writer, group)
-      } catch (error) {
-        const { partition } = this.#options
-        this.#options.logger.error({ err: String(error), partition }, 'the log cannot write')
-        this.#letGo()
-        // The agents send again; what became of these is known by then.
-        for (const { reject } of group.length > 0 ? group : this.#queue.splice(0)) reject(error)
-        if (this.#isAssigned) await this.#pause(pauseMs)
-        await this.#lookWhetherOurs()
-        pauseMs = Math.min(maxPauseMs, pauseMs * 2)
-      }
-    }
-    if (this.#isAssigned) return
-    this.#letGo()
-    this.#memory = new HeldMemory()
-    this.#readTo = 0
-    for (const { reject } of this.#queue.splice(0)) reject(elsewhere)
-  }
-
-  /** Otherwise two that both believe that it is theirs would take it from each other for ever. */
-  async #lookWhetherOurs(): Promise<void> {
-    const before = this.#assignments
-    const isOurs = await this.#options.isOurs().catch(() => true)
-    if (!isOurs && this.#assignments === before) this.#isAssigned = false
-  }
-
-  #letGo(): void {
-    this.#writer?.close()
-    this.#writer = undefined
-  }
-
-  /** Until then, or until there is no more reason to wait. */
-  async #pause(ms: number): Promise<void> {
-    const stop = new AbortController()
-    this.#wake = () => stop.abort()
-    await sleep(this.#options.clock, ms, stop.signal).catch(() => {})
   }
 
   async #takeOver(): Promise<Writer> {
@@ -197,24 +129,11 @@ export class Bucket {
     return writer
   }
 
-  #takeGroup(): Waiting[] {
-    let bytes = 0
-    let readings = 0
-    let count = 0
-    for (const { entry } of this.#queue) {
-      count += 1
-      bytes += entry.body.length
-      readings += entry.feeds.readings.count
-      if (bytes > groupBytes || readings > groupReadings) break
-    }
-    return this.#queue.splice(0, count)
-  }
-
-  async #commit(writer: Writer, group: readonly Waiting[]): Promise<void> {
+  async #commit(writer: Writer, entries: readonly Entry[]): Promise<AppendAnswer[]> {
     const draft = this.#memory.draft()
     const accepted: { entry: Entry; totals: Totals }[] = []
     let totals = this.#totals
-    const answers = group.map(({ entry }) => {
+    const answers = entries.map((entry) => {
       const answer = draft.judge(entry.header)
       if (answer.code === 'accepted') {
         totals = plus(totals, entry.feeds, entry.body.length)
@@ -237,7 +156,7 @@ export class Bucket {
     }
     draft.commit()
     this.#totals = totals
-    for (const [at, { resolve }] of group.entries()) resolve(answers[at]!)
+    return answers
   }
 
   *#recordsOf(
@@ -264,6 +183,19 @@ export class Bucket {
   #place(topic: keyof Topics): Place {
     return { topic: this.#options.topics[topic], partition: this.#options.partition }
   }
+}
+
+function sizeOfNext(waiting: readonly Entry[]): number {
+  let bytes = 0
+  let readings = 0
+  let count = 0
+  for (const { body, feeds } of waiting) {
+    count += 1
+    bytes += body.length
+    readings += feeds.readings.count
+    if (bytes > groupBytes || readings > groupReadings) break
+  }
+  return count
 }
 
 function checkSize({ feeds, body }: Entry): void {

@@ -19,6 +19,7 @@ import { sumOf } from '../sums.ts'
 import { shareOut } from './assignment.ts'
 import { Bucket, maxBodyBytes, type Topics } from './bucket.ts'
 import type { Cluster, Membership, Place, TopicWish } from './cluster.ts'
+import { KafkaNotes, Notebook, parseRequest } from './notes.ts'
 import { elsewhere, type OpenPeers, type PeerAbout, type Peers } from './peers.ts'
 import { readPartition } from './reader.ts'
 import { type Retention, retain } from './retention.ts'
@@ -55,11 +56,12 @@ const forGood = { 'retention.ms': '-1', 'retention.bytes': '-1' } as const
  */
 export class KafkaLog implements LogEngine {
   readonly partitions: number
-  readonly notes = undefined
+  readonly notes: KafkaNotes
   readonly #options: KafkaOptions
   readonly #cluster: Cluster
   readonly #topics: Topics
   readonly #buckets: readonly Bucket[]
+  readonly #notebook: Notebook
   readonly #appends = new Set<Promise<unknown>>()
   #peers!: Peers
   #membership: Membership | undefined
@@ -79,6 +81,7 @@ export class KafkaLog implements LogEngine {
           log.#own(options.readEntry(body, encodingOf(encoding), arrivedMs)),
         held: async (agent, incarnation, lane) =>
           log.#bucketOf(agent).held(agent, incarnation, laneOf(lane)),
+        notes: async (request) => log.#notebook.answer(parseRequest(request)),
       })
       await log.#join()
     } catch (error) {
@@ -90,7 +93,7 @@ export class KafkaLog implements LogEngine {
   }
 
   private constructor(cluster: Cluster, options: KafkaOptions) {
-    const { name, partitions, clock, logger, records } = options
+    const { name, partitions, clock, logger, random, records } = options
     this.#cluster = cluster
     this.#options = options
     this.partitions = partitions
@@ -98,6 +101,7 @@ export class KafkaLog implements LogEngine {
       batches: `${name}.batches`,
       held: `${name}.held`,
       readings: `${name}.readings`,
+      notes: `${name}.notes`,
     }
     const hasReadings = records === 'readings'
     const common = { cluster, clock, logger, topics: this.#topics, hasReadings }
@@ -105,21 +109,32 @@ export class KafkaLog implements LogEngine {
       { length: partitions },
       (_, partition) => new Bucket({ ...common, partition, isOurs: () => this.#isOurs(partition) }),
     )
+    // Whose the first partition is, theirs are the notes.
+    const isOurs = () => this.#isOurs(0)
+    this.#notebook = new Notebook({ cluster, clock, logger, topic: this.#topics.notes, isOurs })
+    this.notes = new KafkaNotes(random, (request) =>
+      this.#anywhere(0, {
+        owner: this.#notebook.tenure,
+        here: () => this.#notebook.answer(request),
+        there: (peer) => this.#peers.notes(peer, request),
+      }),
+    )
   }
 
   get state(): 'open' | 'healing' | 'closed' {
     if (this.#isClosed) return 'closed'
-    return this.#buckets.every(({ isAssigned, isOpen }) => !isAssigned || isOpen)
-      ? 'open'
-      : 'healing'
+    const owned = [...this.#buckets, this.#notebook.tenure]
+    return owned.every(({ isAssigned, isOpen }) => !isAssigned || isOpen) ? 'open' : 'healing'
   }
 
   async append(entry: Entry): Promise<AppendAnswer> {
     if (this.#closing) throw new LogFailure('LOG_CLOSED', 'it is shutting down')
     entry.check?.()
     const { agent } = entry.header
-    const appending = this.#anywhere(agent, {
-      here: (bucket) => bucket.append(entry),
+    const bucket = this.#bucketOf(agent)
+    const appending = this.#anywhere(this.#partitionOf(agent), {
+      owner: bucket,
+      here: () => bucket.append(entry),
       there: (peer) => this.#peers.append(peer, entry),
     })
     this.#appends.add(appending)
@@ -131,8 +146,10 @@ export class KafkaLog implements LogEngine {
   }
 
   held(agent: string, incarnation: Uint8Array, lane: Lane): Promise<Held> {
-    return this.#anywhere(agent, {
-      here: (bucket) => bucket.held(agent, incarnation, lane),
+    const bucket = this.#bucketOf(agent)
+    return this.#anywhere(this.#partitionOf(agent), {
+      owner: bucket,
+      here: () => bucket.held(agent, incarnation, lane),
       there: (peer) => this.#peers.held(peer, agent, incarnation, lane),
     })
   }
@@ -173,7 +190,8 @@ export class KafkaLog implements LogEngine {
     this.#cancelUpkeep()
     await Promise.allSettled(this.#appends)
     // First, so that who takes over need not wait for what is under way here.
-    await Promise.all(this.#buckets.map((bucket) => bucket.release()))
+    const owned = [...this.#buckets, this.#notebook.tenure]
+    await Promise.all(owned.map((each) => each.release()))
     this.#isClosed = true
     await this.#membership?.leave()
     await this.#peers?.close()
@@ -201,6 +219,8 @@ export class KafkaLog implements LogEngine {
           if (partitions.includes(partition)) bucket.assign()
           else void bucket.release()
         }
+        if (partitions.includes(0)) this.#notebook.tenure.assign()
+        else void this.#notebook.tenure.release()
         isShared()
       },
     })
@@ -211,23 +231,20 @@ export class KafkaLog implements LogEngine {
     return [...this.#buckets.keys()].filter((partition) => this.#buckets[partition]!.isAssigned)
   }
 
-  /** Asks whoever owns the agent's bucket, until it is clear who does. */
+  /** Asks whoever owns a partition, until it is clear who does. */
   async #anywhere<T>(
-    agent: string,
+    partition: number,
     ask: {
-      here(bucket: Bucket): Promise<T | typeof elsewhere>
+      owner: { readonly isAssigned: boolean }
+      here(): Promise<T | typeof elsewhere>
       there(peer: PeerAbout): Promise<T | typeof elsewhere>
     },
   ): Promise<T> {
     const { clock } = this.#options
-    const bucket = this.#bucketOf(agent)
-    const partition = this.#buckets.indexOf(bucket)
     const endMs = clock.monotonicMs() + patienceMs
     let why = 'no collector owns it yet'
     for (let pauseMs = firstPauseMs; ; pauseMs = Math.min(maxPauseMs, pauseMs * 2)) {
-      const answer = bucket.isAssigned
-        ? await ask.here(bucket)
-        : await this.#askOwner(partition, ask)
+      const answer = ask.owner.isAssigned ? await ask.here() : await this.#askOwner(partition, ask)
       if (answer instanceof Unreachable) why = answer.message
       else if (answer !== elsewhere) return answer
       if (clock.monotonicMs() > endMs || this.#isClosed)
@@ -287,7 +304,11 @@ export class KafkaLog implements LogEngine {
   }
 
   #bucketOf(agent: string): Bucket {
-    return this.#buckets[(crc32c.str(agent, 0) >>> 0) % this.partitions]!
+    return this.#buckets[this.#partitionOf(agent)]!
+  }
+
+  #partitionOf(agent: string): number {
+    return (crc32c.str(agent, 0) >>> 0) % this.partitions
   }
 
   #place(partition: number): Place {
@@ -300,7 +321,7 @@ export class KafkaLog implements LogEngine {
 
   async #ensureTopics(): Promise<void> {
     const { partitions, replicas, records } = this.#options
-    const { batches, held, readings } = this.#topics
+    const { batches, held, readings, notes } = this.#topics
     const common = {
       // One server may be away without a batch being refused, and none is acknowledged by one alone.
       'min.insync.replicas': String(replicas > 2 ? 2 : 1),
@@ -316,15 +337,16 @@ export class KafkaLog implements LogEngine {
     const wishes = [
       wish(batches, { ...forGood, 'max.message.bytes': String(maxBodyBytes + 65_536) }),
       wish(held, { 'cleanup.policy': 'compact' }),
+      { ...wish(notes, { 'cleanup.policy': 'compact' }), partitions: 1 },
     ]
     if (records === 'readings') wishes.push(wish(readings, {}))
     await this.#cluster.ensureTopics(wishes)
-    for (const { name } of wishes) {
+    for (const { name, partitions: wanted } of wishes) {
       const { partitions: count, settings } = await this.#cluster.topic(name)
       // An agent's bucket follows from their number, and what is held of it is there.
-      if (count !== partitions)
+      if (count !== wanted && name !== notes)
         refuse(`topic ${name} has ${count} partitions: set log.partitions to that`)
-      if (name === held && settings.get('cleanup.policy') !== 'compact')
+      if ((name === held || name === notes) && settings.get('cleanup.policy') !== 'compact')
         refuse(`topic ${name} is not compacted alone, and so forgets what is held`)
       if (name !== batches) continue
       // Of what it would take, nobody could say whether it was kept.

@@ -16,10 +16,25 @@ export interface Peers {
     incarnation: Uint8Array,
     lane: Lane,
   ): Promise<Held | typeof elsewhere>
+  /** @param request JSON, as is the answer */
+  notes(peer: PeerAbout, request: NotesRequest): Promise<NotesAnswer | typeof elsewhere>
   close(): Promise<void>
 }
 
-/** The collector that was asked does not own the agent's bucket, or not yet. */
+/** See `Notes`. */
+export type NotesRequest =
+  | { call: 'read'; name: string }
+  | { call: 'write'; name: string; text?: string | undefined; expected: number; id: string }
+  | { call: 'list'; prefix: string }
+
+export interface NotesAnswer {
+  text?: string | undefined
+  /** Of a write that is not there: there was another one. */
+  revision?: number | undefined
+  names?: string[]
+}
+
+/** The collector that was asked does not own what it was asked for, or not yet. */
 export const elsewhere = Symbol('elsewhere')
 
 export interface PeerAbout {
@@ -40,6 +55,8 @@ export interface PeerHandlers {
     arrivedMs: number,
   ): Promise<AppendAnswer | typeof elsewhere>
   held(agent: string, incarnation: Uint8Array, lane: string): Promise<Held | typeof elsewhere>
+  /** @throws when it is no request */
+  notes(request: unknown): Promise<NotesAnswer | typeof elsewhere>
 }
 
 export type OpenPeers = (handlers: PeerHandlers) => Promise<Peers>
