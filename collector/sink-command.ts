@@ -88,13 +88,15 @@ async function show(status: SinkStatus, options: CollectorOptions): Promise<void
 
 function describe(sinks: readonly SinkStatus[]): string {
   const head = ['sink', 'kind', 'stream', 'phase', 'behind', 'written', 'refused', 'failures']
-  const rows = sinks.map(({ name, kind, stream, phase, behind, written, refused, failures }) => [
-    name,
-    kind,
-    stream,
-    phase,
-    ...[behind, written, refused, failures].map(String),
-  ])
+  const rows = sinks.map(
+    ({ name, kind, stream, phase, at, behind, written, refused, failures }) => [
+      name,
+      kind,
+      stream,
+      at === undefined ? phase : `${phase} (${at})`,
+      ...[behind, written, refused, failures].map(String),
+    ],
+  )
   const notes = sinks.flatMap(({ name, problem, again }) => [
     ...(problem ? [`${name}: ${problem.message} (${problem.at})\n`] : []),
     ...(again ? [`${name}: ${again.left} offsets are being written again\n`] : []),

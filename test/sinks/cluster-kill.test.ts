@@ -2,12 +2,14 @@ import assert from 'node:assert/strict'
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import type { SinkStatus } from '../../collector/sinks/runner.ts'
 import { TestAgent } from '../support/batches.ts'
 import { clusterEngines, runnerOf, sinksOf, startCluster } from '../support/cluster.ts'
 import { send } from '../support/collector.ts'
 import { duckdb } from '../support/duckdb/duckdb.ts'
 import { effort } from '../support/effort.ts'
 import { HttpReceiver } from '../support/http-receiver.ts'
+import type { Cloud } from '../support/plant.ts'
 import { poll } from '../support/poll.ts'
 import { temporaryDirectory } from '../support/temporary.ts'
 
@@ -109,4 +111,25 @@ for (const engine of Object.keys(clusterEngines))
        FROM read_parquet('${lake}/**/*.parquet')`,
     )
     assert.deepEqual(found, { rows: readings, readings })
+
+    // Whichever collector is told: it holds for the one that runs the sink.
+    const running = await runnerOf(clouds, 'hook')
+    const other = clouds.find((cloud) => cloud !== running)!
+    const tell = async (cloud: Cloud, what: string) => {
+      const headers = { 'content-type': 'application/json' }
+      const request = { method: 'POST', headers, body: '{}' }
+      const answer = await fetch(`${cloud.url}/v1/sinks/hook/${what}`, request)
+      assert.equal(answer.status, 200)
+    }
+    const all = async (is: (sink: SinkStatus) => boolean) =>
+      (await Promise.all(clouds.map(sinksOf))).every(([hook]) => is(hook!))
+    await tell(other, 'pause')
+    await poll(() => all(({ phase }) => phase === 'paused'), 'it is paused everywhere')
+    await tell(other, 'backfill')
+    await tell(running, 'resume')
+    await poll(() => all(({ again }) => again === undefined), 'all was written again')
+    const ids = new Set(receiver.received.map(({ headers }) => headers['webhook-id']))
+    const twice = receiver.received.filter(({ headers }) => ids.delete(headers['webhook-id']))
+    const written = twice.reduce((sum, { body }) => sum + recordsIn(body).length, 0)
+    assert.equal(written, 2 * readings)
   })

@@ -14,7 +14,7 @@ import { type AdmittedReading, SeriesTable, type Value } from '../../shared/read
 import { duckdb } from '../support/duckdb/duckdb.ts'
 import { reading, readings } from '../support/readings.ts'
 import { Seeded } from '../support/seeded.ts'
-import { alertRecords, Outlet, readingRecords, sliceOf } from '../support/sinks.ts'
+import { alertRecords, contextOf, Outlet, readingRecords, sliceOf } from '../support/sinks.ts'
 import { Swift } from '../support/swift.ts'
 import { temporaryDirectory } from '../support/temporary.ts'
 
@@ -244,6 +244,67 @@ for (let done = 0; done < 5; done++)
       [],
     )
     assert.deepEqual([...(await outlet.reopen()).positions!], [[0, 30]])
+  })
+
+/** Sees to it that what is put after some objects waits until the gate opens. */
+class GatedStore extends FolderStore {
+  left = Number.POSITIVE_INFINITY
+  readonly waits = Promise.withResolvers<void>()
+  readonly gate = Promise.withResolvers<void>()
+
+  override async put(path: string, object: TierObject): Promise<void> {
+    if (this.left-- <= 0) {
+      this.waits.resolve()
+      await this.gate.promise
+    }
+    return super.put(path, object)
+  }
+}
+
+for (let done = 0; done < 3; done++)
+  test(`a collector that was taken over from after ${done} of 3 files of a cut, and goes on late, leaves each record once`, async (t) => {
+    const query = await duckdb(t)
+    if (!query) return
+    const folder = await temporaryDirectory(t)
+    const config = parquet.schema.parse({ folder }) as ParquetConfig
+    let turn = 'former'
+    let value: unknown
+    const open = (name: string, store: FolderStore) => {
+      const kept = {
+        get value() {
+          return value
+        },
+        write: async (written: unknown) => {
+          if (turn !== name) throw new Error('another has its turn')
+          value = JSON.parse(JSON.stringify(written))
+        },
+      }
+      const context = contextOf({ isShared: true, kept })
+      return ParquetSink.openOn(store, config, context)
+    }
+    const refuse = async () => {}
+    const { signal } = new AbortController()
+    const gated = new GatedStore(nodeDisk(folder))
+    gated.left = done
+    const former = await open('former', gated)
+    await former.write(sliceOf(threeDays.slice(0, 25)), refuse, signal)
+    const late = former.flush()
+    await gated.waits.promise
+
+    turn = 'present'
+    const present = await open('present', new FolderStore(nodeDisk(folder)))
+    await present.write(sliceOf(threeDays.slice(0, 3)), refuse, signal)
+    await present.write(sliceOf(threeDays.slice(3)), refuse, signal)
+    await present.flush()
+    gated.gate.resolve()
+    await assert.rejects(late, /another has its turn/)
+    const sql = `SELECT log_offset FROM read_parquet('${folder}/**/*.parquet') ORDER BY ALL`
+    assert.deepEqual(
+      (await query(sql)).map((row) => row.log_offset),
+      everyOffset,
+    )
+    const next = await open('present', new FolderStore(nodeDisk(folder)))
+    assert.deepEqual([...next.positions], [[0, 30]])
   })
 
 test('a cut whose records have left the log is taken back, and the rest is written', async (t) => {

@@ -6,12 +6,11 @@ import type { PostgresConfig } from '../../collector/sinks/postgres.ts'
 import { postgres } from '../../collector/sinks/postgres.ts'
 import { type Sink, SinkFailure, type Slice } from '../../collector/sinks/sink.ts'
 import { streams } from '../../shared/reading.ts'
-import { systemClock, systemRandom } from '../../shared/system.ts'
 import { cleanUp } from '../support/clean-up.ts'
 import { FileScope } from '../support/file-scope.ts'
 import { Postgres } from '../support/postgres.ts'
 import { reading } from '../support/readings.ts'
-import { silentLog } from '../support/silent-log.ts'
+import { contextOf } from '../support/sinks.ts'
 
 const scope = new FileScope()
 const server = await Postgres.start(scope)
@@ -32,17 +31,7 @@ async function connect(t: TestContext): Promise<{ client: pg.Client; url: string
 
 async function openSink(t: TestContext, url: string, origin = 'origin-1'): Promise<Sink> {
   const config = postgres.schema.parse({ url }) as PostgresConfig
-  const sink = await postgres.open(config, {
-    name: 'history',
-    stream: 'readings',
-    partitions: 1,
-    origin,
-    isShared: false,
-    kept: { value: undefined, write: async () => {} },
-    clock: systemClock,
-    random: systemRandom,
-    logger: silentLog,
-  })
+  const sink = await postgres.open(config, contextOf({ name: 'history', origin }))
   cleanUp(t, () => sink[Symbol.asyncDispose]())
   return sink
 }

@@ -2,10 +2,9 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { postgres } from '../../collector/sinks/postgres.ts'
 import { SinkFailure } from '../../collector/sinks/sink.ts'
-import { systemClock, systemRandom } from '../../shared/system.ts'
 import { makeCertificates } from '../support/certificates.ts'
 import { Postgres } from '../support/postgres.ts'
-import { silentLog } from '../support/silent-log.ts'
+import { contextOf } from '../support/sinks.ts'
 
 test('a database is reached over TLS, and not at all where its certificate is not trusted', async (t) => {
   const certificates = await makeCertificates(t)
@@ -15,17 +14,7 @@ test('a database is reached over TLS, and not at all where its certificate is no
   if (!server) return
   const open = (ca: string) => {
     const url = `${server.url()}?sslmode=verify-full&sslrootcert=${ca}`
-    return postgres.open(postgres.schema.parse({ url }), {
-      name: 'history',
-      stream: 'readings',
-      partitions: 1,
-      origin: 'origin-1',
-      isShared: false,
-      kept: { value: undefined, write: async () => {} },
-      clock: systemClock,
-      random: systemRandom,
-      logger: silentLog,
-    })
+    return postgres.open(postgres.schema.parse({ url }), contextOf({ name: 'history' }))
   }
   {
     await using _ = await open(certificates.ca)

@@ -71,6 +71,22 @@ export function sliceOf(records: readonly LogRecord[], changes: Partial<Slice> =
   }
 }
 
+/** What an output is opened with; whatever does not matter has a default. */
+export function contextOf(changes: Partial<SinkContext> = {}): SinkContext {
+  return {
+    name: 'test',
+    stream: 'readings',
+    partitions: 1,
+    origin: 'origin-1',
+    isShared: false,
+    kept: { value: undefined, write: async () => {} },
+    clock: systemClock,
+    random: systemRandom,
+    logger: silentLog,
+    ...changes,
+  }
+}
+
 /** Opens an output over and over, as a runner does, with one folder. */
 export class Outlet<Config> {
   readonly #kind: SinkKind
@@ -94,18 +110,7 @@ export class Outlet<Config> {
         value = JSON.parse(JSON.stringify(written))
       },
     }
-    const context: SinkContext = {
-      name: 'test',
-      stream: 'readings',
-      partitions: 1,
-      origin: 'origin-1',
-      isShared: false,
-      kept,
-      clock: systemClock,
-      random: systemRandom,
-      logger: silentLog,
-      ...changes,
-    }
+    const context = contextOf({ kept, ...changes })
     const outlet = new Outlet<Config>(kind, kind.schema.parse(config) as Config, context)
     cleanUp(t, () => outlet.close())
     return outlet

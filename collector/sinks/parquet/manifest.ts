@@ -30,7 +30,8 @@ export function manifestIn(store: TierStore, path: string): ManifestPlace {
   return {
     async read() {
       const bytes = await store.get(path)
-      return bytes ? understood(path, Buffer.from(bytes).toString('utf8')) : noManifest
+      const advice = 'put it back, or remove it and the files to begin anew'
+      return bytes ? understood(path, Buffer.from(bytes).toString('utf8'), advice) : noManifest
     },
     write: (manifest) => store.put(path, wholeObject(Buffer.from(`${JSON.stringify(manifest)}\n`))),
   }
@@ -41,17 +42,19 @@ export function manifestKept(kept: Kept): ManifestPlace {
   return {
     async read() {
       const { value } = kept
-      return value === undefined ? noManifest : understood('the manifest', JSON.stringify(value))
+      const advice = 'it is of another output, or a newer version: give the sink another name'
+      return value === undefined
+        ? noManifest
+        : understood('what is kept', JSON.stringify(value), advice)
     },
     write: (manifest) => kept.write(manifest),
   }
 }
 
-function understood(where: string, text: string): Manifest {
+function understood(where: string, text: string, advice: string): Manifest {
   try {
     return manifestSchema.parse(JSON.parse(text))
   } catch (cause) {
-    const what = `${where} cannot be understood: put it back, or remove it and the files to begin anew`
-    throw new SinkFailure('SINK_REFUSED', what, { cause })
+    throw new SinkFailure('SINK_REFUSED', `${where} cannot be understood: ${advice}`, { cause })
   }
 }
