@@ -461,6 +461,7 @@ export class SinkRunner implements AsyncDisposable {
   }
 
   async #flush(output: Output, wrote: () => void): Promise<void> {
+    this.#turn!.check()
     await this.#advance(output, await output.flush(this.#stop), wrote)
   }
 

@@ -5,6 +5,7 @@ import { test } from 'node:test'
 import { entryOf } from '../contract/log-engine.ts'
 import { TestAgent } from '../support/batches.ts'
 import { ManualClock } from '../support/manual-clock.ts'
+import { MemoryNotes } from '../support/memory-notes.ts'
 import { reading } from '../support/readings.ts'
 import { logIn, startRunner, TestOutput } from '../support/sink-runner.ts'
 import { temporaryDirectory } from '../support/temporary.ts'
@@ -377,4 +378,49 @@ test('a state that cannot be understood is refused, not begun anew', async (t) =
   await writeFile(join(folder, 'sinks/test/state.json'), '{"version":9}')
 
   await assert.rejects(startRunner(t, new TestOutput(), { log, folder }), /not a sink's state/)
+})
+
+test('of two collectors one runs a sink; taken over from in the middle of a slice it moves nothing', async (t) => {
+  const folder = await temporaryDirectory(t)
+  const log = await logIn(t, folder)
+  const agent = new TestAgent()
+  await log.append(entryOf(agent.readings(10)))
+  const notes = new MemoryNotes()
+  const [former, present] = [new TestOutput(), new TestOutput()]
+  const shared = { log, notes, isShared: true }
+  const first = await startRunner(t, former, { ...shared, folder: await temporaryDirectory(t) })
+  await until(async () => (await first.status()).behind === 0, 'the first has written')
+  const { promise: asleep, resolve: wake } = Promise.withResolvers<void>()
+  let isAtIt = false
+  former.before = () => {
+    isAtIt = true
+    return asleep
+  }
+  await log.append(entryOf(agent.readings(10)))
+  await until(() => isAtIt, 'it is at the next')
+
+  const clock = new ManualClock()
+  const second = await startRunner(t, present, {
+    ...shared,
+    clock,
+    folder: await temporaryDirectory(t),
+  })
+  await until(async () => (await second.status()).phase === 'elsewhere', 'it waits')
+  assert.deepEqual((await second.status()).positions, [10])
+  await until(async () => {
+    await clock.advance(1_000)
+    return present.sequences.length === 10
+  }, 'it takes over')
+  await log.append(entryOf(agent.readings(10)))
+  await until(async () => {
+    await clock.advance(10)
+    return present.sequences.length === 20
+  }, 'it goes on')
+
+  wake()
+  await until(async () => (await first.status()).phase === 'elsewhere', 'the first finds out')
+  assert.deepEqual(former.sequences, upTo(20))
+  assert.deepEqual(present.sequences, upTo(30, 11))
+  for (const runner of [first, second])
+    await until(async () => (await runner.status()).positions[0] === 30, 'both know where it is')
 })

@@ -112,7 +112,7 @@ export async function startRunner(
     disk,
     origin: 'origin-1',
     self: { id: folder, at: 'here' },
-    leaseMs: 10_000,
+    leaseMs: 60_000,
     isAlone: !isShared,
     clock,
     random: { ...systemRandom, uniform: () => seeded.uniform() },
