@@ -31,6 +31,8 @@ const signEveryMs = 1_000
 const usualSilenceMs = 5_000
 const bodyMs = 30_000
 const tokenBytes = 32
+/** Of a request about notes; a group with all the consumers that it may have takes a tenth of it. */
+const maxNoteBytes = 1024 * 1024
 const maxConnections = 1000
 /** Connections to one other collector: as many batches are on their way to it at once. */
 const connections = 64
@@ -164,7 +166,7 @@ async function answer({
   if (given.length !== expected.length || !timingSafeEqual(given, expected))
     return void send(401, { code: 'token', message: 'this is for the other collectors' })
   try {
-    const body = await readAll(incoming, maxBodyBytes)
+    const body = await readAll(incoming, incoming.url === '/notes' ? maxNoteBytes : maxBodyBytes)
     if (incoming.url === '/append') {
       const { 'content-encoding': encoding = '', 'headgate-arrived': arrived } = incoming.headers
       const found = await handlers.append(body, encoding, Number(arrived))

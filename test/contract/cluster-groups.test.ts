@@ -6,7 +6,7 @@ import { send } from '../support/collector.ts'
 import { effort } from '../support/effort.ts'
 import { poll } from '../support/poll.ts'
 
-const kills = effort('HEADGATE_GROUP_TAKEOVERS', { quick: 1, inCi: 3, inFull: 40 })
+const kills = effort('HEADGATE_GROUP_TAKEOVERS', { quick: 1, inCi: 2, inFull: 40 })
 const agents = 6
 const batchReadings = 20
 const leaseMs = 3_000

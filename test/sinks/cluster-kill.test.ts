@@ -13,7 +13,7 @@ import type { Cloud } from '../support/plant.ts'
 import { poll } from '../support/poll.ts'
 import { temporaryDirectory } from '../support/temporary.ts'
 
-const kills = effort('HEADGATE_TAKEOVERS', { quick: 2, inCi: 3, inFull: 30 })
+const kills = effort('HEADGATE_TAKEOVERS', { quick: 1, inCi: 2, inFull: 30 })
 /** A batch is a request, and so a slice: no more than the last one comes again. */
 const batchReadings = 10
 

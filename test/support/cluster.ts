@@ -57,11 +57,15 @@ export async function sinksOf(cloud: Cloud): Promise<SinkStatus[]> {
 
 /** Resolves to the collector that runs a sink, once one does. */
 export function runnerOf(clouds: readonly Cloud[], sink: string): Promise<Cloud> {
-  return poll(async () => {
-    for (const cloud of clouds) {
-      const found = (await sinksOf(cloud)).find(({ name }) => name === sink)
-      if (found?.phase === 'running') return cloud
-    }
-    return undefined
-  }, `somebody runs ${sink}`)
+  return poll(
+    async () => {
+      for (const cloud of clouds) {
+        const found = (await sinksOf(cloud)).find(({ name }) => name === sink)
+        if (found?.phase === 'running') return cloud
+      }
+      return undefined
+    },
+    `somebody runs ${sink}`,
+    60_000,
+  )
 }
