@@ -1,47 +1,34 @@
 import { streams } from '../shared/reading.ts'
 import { shapes } from './fanout/shape.ts'
+import { fleetPaths, fleetSchemas } from './openapi/fleet.ts'
+import {
+  body,
+  inPath,
+  json,
+  lines,
+  list,
+  object,
+  offset,
+  parameter,
+  problem,
+  ref,
+  text,
+  time,
+  whoever,
+} from './openapi/parts.ts'
 
 /**
  * What a collector answers over HTTP, as OpenAPI 3.1, served at `/v1/openapi.json`. A test asks a running collector
- * for every path, parameter and status in it, and holds the answers to the schemas. The fleet's own routes, for
- * gateways and managers, are in docs/FLEET-WIRE.md.
+ * for every path, parameter and status in it, and holds the answers to the schemas.
  */
 
-const text = { type: 'string' } as const
-const offset = { type: 'integer', minimum: 0 } as const
-const time = { type: 'string', format: 'date-time' } as const
-const list = (items: object) => ({ type: 'array', items })
-const ref = (name: string) => ({ $ref: `#/components/schemas/${name}` })
-
-function object(properties: Record<string, object>, optional: readonly string[] = []) {
-  const required = Object.keys(properties).filter((name) => !optional.includes(name))
-  return { type: 'object', properties, required, additionalProperties: false }
-}
-
-const json = (description: string, schema: object) => ({
-  description,
-  content: { 'application/json': { schema } },
-})
-const problem = (description: string) => json(description, ref('Problem'))
 const plain = (description: string) => ({
   description,
   content: { 'text/plain': { schema: text } },
 })
-const whoever = {
-  401: problem('nobody that is known here'),
-  403: problem('not allowed to this one'),
-}
 /** For what asks the log, which a cluster between two leaders does not answer. */
 const away = { 503: problem('the log cannot be read now') }
 
-const parameter = (name: string, description: string, schema: object, more: object = {}) => ({
-  name,
-  in: 'query',
-  description,
-  schema,
-  ...more,
-})
-const inPath = (name: string, schema: object) => ({ name, in: 'path', required: true, schema })
 const stream = inPath('stream', { enum: streams })
 const group = inPath('group', { type: 'string', pattern: '^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$' })
 const position = 'an offset, or a time in ISO 8601'
@@ -59,11 +46,6 @@ const chosen = [
     schema: text,
   },
 ]
-const body = (schema: object) => ({
-  required: true,
-  content: { 'application/json': { schema } },
-})
-
 const contents = {
   'application/x-ndjson': { schema: text },
   'text/csv': { schema: text },
@@ -298,15 +280,13 @@ export const openapi = {
         summary: 'What the output would not take: when, why and the record; for managers',
         parameters: [sink],
         responses: {
-          200: {
-            description: 'a JSON document a line, oldest first',
-            content: { 'application/x-ndjson': { schema: text } },
-          },
+          200: lines('a JSON document a line, oldest first'),
           ...noSink,
           ...whoever,
         },
       },
     },
+    ...fleetPaths,
     '/v1/verify': {
       get: {
         summary: 'Checks every frame, batch and sequence',
@@ -347,6 +327,7 @@ export const openapi = {
         required: ['code', 'message'],
         additionalProperties: false,
       },
+      ...fleetSchemas,
       Held: object(
         {
           code: { enum: ['accepted', 'duplicate', 'hole', 'fork'] },

@@ -1,14 +1,14 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { pipeline } from 'node:stream/promises'
 import { TLSSocket } from 'node:tls'
-import { z } from 'zod'
-import { isLabelName, type Labels } from '../../shared/fleet/groups.ts'
-import { isAgentName } from '../../shared/fleet/topics.ts'
+import type { z } from 'zod'
+import type { Labels } from '../../shared/fleet/groups.ts'
 import type { HttpAnswer } from '../../shared/ports.ts'
 import { systemClock } from '../../shared/system.ts'
 import { type Auth, forbid } from '../auth.ts'
 import { readBody, send } from '../http.ts'
 import { json } from '../ingest/ingest.ts'
+import { bodies } from './bodies.ts'
 import type { Fleet } from './fleet.ts'
 import { FleetProblem } from './problem.ts'
 import { Refused } from './registry.ts'
@@ -22,54 +22,6 @@ const maxEnrolBytes = 16 * 1024
 const keepAliveMs = 15_000
 /** A list of revoked certificates is to be fetched anew within this time. */
 const listLifetimeMs = 7 * 86_400_000
-
-const agentName = z.string().refine(isAgentName, 'no name of an agent')
-const labels = z
-  .record(z.string().refine(isLabelName, 'no name of a label'), z.string().max(256))
-  .refine((given) => Object.keys(given).length <= 32, 'more than 32 labels')
-const base64 = z.base64().transform((text) => new Uint8Array(Buffer.from(text, 'base64')))
-const amount = z.union([
-  z.strictObject({ percent: z.number().min(0).max(100) }),
-  z.strictObject({ count: z.int().min(0) }),
-])
-const milliseconds = z
-  .int()
-  .min(0)
-  .max(366 * 86_400_000)
-
-const bodies = {
-  enrol: z.strictObject({ token: z.string().max(64), request: z.string().max(8_192) }),
-  renew: z.strictObject({ request: z.string().max(8_192) }),
-  invite: z.strictObject({
-    invitations: z
-      .array(
-        z.strictObject({
-          agent: agentName,
-          labels: labels.default({}),
-          hash: z.string().regex(/^[0-9a-f]{64}$/),
-        }),
-      )
-      .min(1)
-      .max(20_000),
-    ttlMs: z
-      .int()
-      .min(1_000)
-      .max(366 * 86_400_000),
-  }),
-  revoke: z.strictObject({ name: z.string().max(128) }),
-  labels: z.strictObject({ labels }),
-  envelope: z.strictObject({ envelope: base64 }),
-  rollout: z.strictObject({
-    envelope: base64,
-    reverts: z.array(z.strictObject({ envelope: base64, agents: z.array(agentName) })).max(100),
-    waves: z.array(amount).min(1).max(100),
-    pauseMs: milliseconds,
-    maxFailures: amount,
-    minGoodPercent: z.number().min(0).max(100),
-    timeoutMs: milliseconds,
-  }),
-  why: z.strictObject({ why: z.string().max(500).default('asked for') }),
-}
 
 interface Call {
   request: IncomingMessage

@@ -1,16 +1,22 @@
 import assert from 'node:assert/strict'
+import { createHash, generateKeyPairSync, type KeyObject, randomBytes } from 'node:crypto'
 import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { Ajv2020 } from 'ajv/dist/2020.js'
+import { Agent, fetch } from 'undici'
+import { certificateRequest } from '../../agent/enrol/request.ts'
 import { hashToken } from '../../collector/auth.ts'
 import { Collector } from '../../collector/collector.ts'
 import { loadCollectorConfig } from '../../collector/config.ts'
 import { openapi } from '../../collector/openapi.ts'
+import { sign } from '../../shared/fleet/envelope.ts'
 import { TestAgent } from '../support/batches.ts'
 import { cleanUp } from '../support/clean-up.ts'
+import { TestFleet } from '../support/fleet.ts'
 import { silentLog } from '../support/silent-log.ts'
 import { temporaryDirectory } from '../support/temporary.ts'
+import { until } from '../support/until.ts'
 
 interface Operation {
   parameters?: { name: string; in: string; required?: boolean; schema: object }[]
@@ -20,6 +26,10 @@ interface Operation {
 const paths = openapi.paths as unknown as Record<string, Record<string, Operation>>
 /** What only a full disk, a crowd or another engine brings about. */
 const elsewhere = new Set(['503', '501', '429'])
+
+/** Who asks, and how a request shows it. */
+type Knock = (who: Who) => { headers?: Record<string, string>; dispatcher?: Agent }
+type Who = Name | 'nobody'
 
 const names = { agent: 'gw-001', reader: 'reader:one', some: 'reader:some', manager: 'manager:m' }
 type Name = keyof typeof names
@@ -46,10 +56,12 @@ class Examiner {
   /** `get /v1/streams 200`, `get /v1/streams/{stream}/records ?device`, `… text/csv` */
   readonly met = new Set<string>()
   readonly #url: string
+  readonly #knock: Knock
   readonly #ajv = new Ajv2020({ strict: false, validateFormats: false })
 
-  constructor(url: string) {
+  constructor(url: string, knock: Knock) {
     this.#url = url
+    this.#knock = knock
     this.#ajv.addSchema({ $id: 'doc', components: openapi.components })
   }
 
@@ -58,7 +70,7 @@ class Examiner {
     path: string,
     given: {
       status: number
-      who?: Name | 'nobody'
+      who?: Who
       path?: Record<string, string>
       query?: Record<string, string>
       headers?: Record<string, string>
@@ -66,6 +78,7 @@ class Examiner {
     },
   ): Promise<unknown> {
     const { status, who = 'manager', query = {}, headers = {}, body } = given
+    const { headers: shown, dispatcher } = this.#knock(who)
     const operation = paths[path]?.[method]
     assert.ok(operation, `${method} ${path} is not described`)
     const known = (operation.parameters ?? []).map((each) => `${each.in} ${each.name}`)
@@ -76,8 +89,9 @@ class Examiner {
     const answer = await fetch(`${this.#url}${filled}?${new URLSearchParams(query)}`, {
       method: method.toUpperCase(),
       signal: stop.signal,
+      ...(dispatcher && { dispatcher }),
       headers: {
-        ...(who !== 'nobody' && { authorization: `Bearer ${token(who)}` }),
+        ...shown,
         ...(path !== '/v1/batches' && body ? { 'content-type': 'application/json' } : {}),
         ...headers,
       },
@@ -93,31 +107,54 @@ class Examiner {
     for (const each of [where, ...Object.keys(query).map((name) => `${method} ${path} ?${name}`)])
       this.met.add(each)
     this.met.add(`${where} ${type}`)
-    if (path.endsWith('/tail') && status === 200) {
+    const asked = operation.requestBody?.content['application/json']
+    if (asked && status === 200)
+      this.#holds(asked.schema, JSON.parse(String(body)), `${where} asked`)
+    if (/\/(tail|events)$/.test(path) && status === 200) {
       stop.abort()
       return undefined
     }
     if (type !== 'application/json') return answer.text()
     const document: unknown = await answer.json()
-    const schema = JSON.parse(JSON.stringify(content.schema).replaceAll('"#/', '"doc#/'))
+    this.#holds(content.schema, document, where)
+    return document
+  }
+
+  /** What is described of some paths and was not asked for. */
+  missed(isOurs: (path: string) => boolean): string[] {
+    const missed: string[] = []
+    for (const [path, operations] of Object.entries(paths).filter(([path]) => isOurs(path)))
+      for (const [method, { parameters = [], responses }] of Object.entries(operations)) {
+        const all = [
+          ...parameters.filter((each) => each.in === 'query').map(({ name }) => `?${name}`),
+          ...Object.entries(responses).flatMap(([status, { content }]) =>
+            Object.keys(content).map((type) => `${status} ${type}`),
+          ),
+        ]
+        for (const each of all)
+          if (!this.met.has(`${method} ${path} ${each}`) && !elsewhere.has(each.slice(0, 3)))
+            missed.push(`${method} ${path} ${each}`)
+      }
+    return missed
+  }
+
+  #holds(described: object, document: unknown, where: string): void {
+    const schema = JSON.parse(JSON.stringify(described).replaceAll('"#/', '"doc#/'))
     const validate = this.#ajv.compile(schema)
     assert.ok(validate(document), `${where}: ${JSON.stringify(validate.errors)}`)
-    return document
   }
 }
 
 test('every path, parameter, format and status that is described is so, on a running collector', async (t) => {
-  const examiner = new Examiner(await start(t))
+  const examiner = new Examiner(await start(t), (who) =>
+    who === 'nobody' ? {} : { headers: { authorization: `Bearer ${token(who)}` } },
+  )
   const ask = examiner.ask.bind(examiner)
   const agent = new TestAgent()
   const batch = agent.readings(3, { ledger: { received: 3, settledMs: 1 } })
   const sending = { 'content-type': 'application/cbor', 'content-encoding': 'gzip' }
-  const post = (
-    status: number,
-    body: Uint8Array,
-    who: Name | 'nobody' = 'agent',
-    headers = sending,
-  ) => ask('post', '/v1/batches', { status, who, headers, body })
+  const post = (status: number, body: Uint8Array, who: Who = 'agent', headers = sending) =>
+    ask('post', '/v1/batches', { status, who, headers, body })
   await post(200, batch.body())
   agent.next += 5
   await post(409, agent.readings(1).body())
@@ -167,7 +204,7 @@ test('every path, parameter, format and status that is described is so, on a run
   const one = '/v1/groups/{group}/{stream}'
   const etl = { group: 'etl', stream: 'readings' }
   const stale = '0'.repeat(32)
-  const call = (verb: string, status: number, body: unknown, who: Name | 'nobody' = 'manager') =>
+  const call = (verb: string, status: number, body: unknown, who: Who = 'manager') =>
     ask('post', `${one}/${verb}`, {
       status,
       who,
@@ -229,20 +266,193 @@ test('every path, parameter, format and status that is described is so, on a run
   await ask('get', dead, { status: 401, path: lake, who: 'nobody' })
   await ask('get', dead, { status: 403, path: lake, who: 'reader' })
 
-  const missed: string[] = []
-  for (const [path, operations] of Object.entries(paths))
-    for (const [method, { parameters = [], responses }] of Object.entries(operations)) {
-      const all = [
-        ...parameters.filter((each) => each.in === 'query').map(({ name }) => `?${name}`),
-        ...Object.entries(responses).flatMap(([status, { content }]) =>
-          Object.keys(content).map((type) => `${status} ${type}`),
-        ),
-      ]
-      for (const each of all)
-        if (!examiner.met.has(`${method} ${path} ${each}`) && !elsewhere.has(each.slice(0, 3)))
-          missed.push(`${method} ${path} ${each}`)
+  assert.deepEqual(
+    examiner.missed((path) => !path.startsWith('/v1/fleet/')),
+    [],
+  )
+})
+
+test('every route of the fleet is as described, on a running collector', async (t) => {
+  const fleet = await TestFleet.start(t, 'certificates: 1m')
+  const { ca, cert, key, configKey } = fleet.files
+  const agents = new Map<Who, Agent>()
+  const show = (who: Who, tls: { cert?: string; key?: string }) => {
+    const dispatcher = new Agent({ connect: { ca, ...tls, allowPartialTrustChain: true } })
+    cleanUp(t, () => dispatcher.destroy())
+    agents.set(who, dispatcher)
+  }
+  show('manager', { cert, key })
+  show('nobody', {})
+  const examiner = new Examiner(fleet.url, (who) => ({ dispatcher: agents.get(who)! }))
+  const ask = examiner.ask.bind(examiner)
+  const get = (
+    path: string,
+    status: number,
+    more: { who?: Who; path?: Record<string, string> } = {},
+  ) => ask('get', `/v1/fleet/${path}`, { status, ...more })
+  const send = (
+    path: string,
+    status: number,
+    content: unknown,
+    more: { who?: Who; path?: Record<string, string>; method?: string } = {},
+  ) =>
+    ask(more.method ?? 'post', `/v1/fleet/${path}`, {
+      status,
+      ...more,
+      body: typeof content === 'string' ? content : JSON.stringify(content),
+    })
+
+  await get('ca', 200, { who: 'nobody' })
+  const secrets = ['gw-1', 'gw-2'].map((agent) => ({ agent, secret: randomBytes(16) }))
+  const invitations = secrets.map(({ agent, secret }) => ({
+    agent,
+    hash: createHash('sha256').update(secret).digest('hex'),
+  }))
+  await send('invitations', 200, { invitations, ttlMs: 60_000 })
+  const enrolling = ({ secret }: (typeof secrets)[number], privateKey: KeyObject) => ({
+    token: secret.toString('base64url'),
+    request: certificateRequest(privateKey, 'gateway'),
+  })
+  const keys = [0, 1].map(() => generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey)
+  const asked = enrolling(secrets[0]!, keys[0]!)
+  const as = { who: 'nobody' } as const
+  const papers = (await send('enrol', 200, asked, as)) as {
+    certificate: string
+    fleetBroker: string
+  }
+  await send('enrol', 403, { ...asked, token: 'AAAA' }, as)
+  await send('enrol', 400, '{', as)
+  await send('enrol', 413, 'x'.repeat(20_000), as)
+  const tls = {
+    cert: papers.certificate,
+    key: keys[0]!.export({ type: 'pkcs8', format: 'pem' }).toString(),
+  }
+  show('agent', tls)
+  await get('self', 200, { who: 'agent' })
+  await get('self', 401, as)
+  await get('self', 404)
+
+  const managed = Object.entries(paths).filter(
+    ([path]) => /^\/v1\/fleet\//.test(path) && !/\/(ca|enrol|renew|self)$/.test(path),
+  )
+  for (const [path, operations] of managed)
+    for (const [method, { requestBody }] of Object.entries(operations)) {
+      await ask(method, path, { status: 401, who: 'nobody' })
+      await ask(method, path, { status: 403, who: 'agent' })
+      if (!requestBody) continue
+      await ask(method, path, { status: 400, body: '{' })
+      await ask(method, path, { status: 413, body: 'x'.repeat(2 ** 23 + 1) })
     }
-  assert.deepEqual(missed, [])
+
+  const one = { path: { agent: 'gw-1' } }
+  const none = { path: { agent: 'gw-9', id: '9', version: '9' } }
+  const group = 'boilers'
+  await send('agents/{agent}/labels', 200, { labels: { group } }, { ...one, method: 'put' })
+  await send('agents/{agent}/labels', 404, { labels: {} }, { ...none, method: 'put' })
+  await ask('get', '/v1/fleet/agents', { status: 200, query: { group } })
+
+  const nowMs = Date.now()
+  const times = { notBeforeMs: nowMs - 1_000, expiresMs: nowMs + 3_600_000 }
+  const sealed = (content: object) => ({
+    envelope: Buffer.from(
+      sign({ ...times, ...content } as Parameters<typeof sign>[0], configKey),
+    ).toString('base64'),
+  })
+  const version = (number: number, target: object = { agent: 'gw-1' }) =>
+    sealed({ kind: 'configuration', version: number, document: { n: number }, ...target })
+  const forged = { envelope: Buffer.from('forged').toString('base64') }
+  await send('desired', 200, version(1))
+  await send('desired', 409, version(1))
+  await send('desired', 404, version(2, { group: 'none' }))
+  await send('desired', 400, forged)
+  await get('version', 200)
+  await get('versions/{version}', 200, { path: { version: '1' } })
+  await get('versions/{version}', 404, none)
+
+  const command = (agent: string) =>
+    sealed({ kind: 'command', agent, id: 'c1', command: 'flush', arguments: {} })
+  await send('commands', 409, command('gw-1'))
+  await send('commands', 404, command('gw-9'))
+  await send('commands', 400, forged)
+  const { fleetBroker } = papers
+  const buffers = { cert: Buffer.from(tls.cert), key: Buffer.from(tls.key), ca: Buffer.from(ca) }
+  const client = await fleet.connect({ name: 'gw-1', data: '', fleetBroker, tls: buffers })
+  const say = (topic: string, content: object) =>
+    client.publishAsync(`headgate/v1/gw-1/${topic}`, JSON.stringify(content), {
+      qos: 1,
+      retain: !topic.startsWith('result/'),
+    })
+  const at = new Date(nowMs).toISOString()
+  await say('config/reported', { version: 1, since: at, state: 'good', desired: 1, problems: [] })
+  await say('status', { agent: 'gw-1', online: true, at, uptimeS: 1 })
+  await until(async () => (await fleet.client.agent('gw-1')).online, 'it is online')
+  await send('commands', 200, command('gw-1'))
+  await say('result/c1', {
+    id: 'c1',
+    command: 'flush',
+    state: 'done',
+    at,
+    problems: [],
+    result: {},
+  })
+  await until(async () => !!(await fleet.client.result('gw-1', 'c1')), 'the result has come')
+  await get('results/{agent}/{id}', 200, { path: { agent: 'gw-1', id: 'c1' } })
+  await get('results/{agent}/{id}', 404, none)
+  await get('agents', 200)
+  const known = (await get('agents/{agent}', 200, one)) as { history: unknown[]; status: unknown }
+  assert.ok(known.history.length > 0 && known.status, JSON.stringify(known))
+  await get('agents/{agent}', 404, none)
+
+  const rollout = (number: number, target = group) => ({
+    ...version(number, { group: target }),
+    reverts: [],
+    waves: [{ count: 1 }],
+    pauseMs: 0,
+    maxFailures: { count: 0 },
+    minGoodPercent: 100,
+    timeoutMs: 60_000,
+  })
+  const { id } = (await send('rollouts', 200, rollout(2))) as { id: string }
+  await send('rollouts', 409, rollout(3))
+  await send('rollouts', 404, rollout(3, 'none'))
+  await send('rollouts', 400, { ...rollout(3), ...forged })
+  await get('rollouts', 200)
+  await get('rollouts/{id}', 200, { path: { id } })
+  await get('rollouts/{id}', 404, none)
+  for (const verb of ['halt', 'resume']) {
+    await send(`rollouts/{id}/${verb}`, 200, { why: 'to see' }, { path: { id } })
+    await send(`rollouts/{id}/${verb}`, 409, {}, { path: { id } })
+    await send(`rollouts/{id}/${verb}`, 404, {}, none)
+  }
+  await get('events', 200)
+  await get('audit', 200)
+  await send('revoke', 200, { name: 'gw-2' })
+  await send('revoke', 404, { name: 'gw-9' })
+  await get('crl', 200)
+
+  const renewing = (privateKey: KeyObject) => ({ request: certificateRequest(privateKey, 'gw-1') })
+  const url = `${fleet.url}/v1/fleet/renew`
+  const body = JSON.stringify(renewing(keys[1]!))
+  await until(
+    async () => {
+      const answer = await fetch(url, { method: 'POST', body, dispatcher: agents.get('agent')! })
+      await answer.body?.cancel()
+      return answer.status !== 429
+    },
+    'the certificate may be renewed',
+    20_000,
+  )
+  const own = { who: 'agent' } as const
+  await send('renew', 403, renewing(keys[1]!), own)
+  await send('renew', 200, renewing(keys[0]!), own)
+  await send('renew', 429, renewing(keys[0]!), own)
+  await send('renew', 401, renewing(keys[0]!), as)
+  await send('renew', 400, '{', own)
+  await send('renew', 413, 'x'.repeat(20_000), own)
+  assert.deepEqual(
+    examiner.missed((path) => path.startsWith('/v1/fleet/')),
+    [],
+  )
 })
 
 test('every path that the server knows is described', async () => {
@@ -263,6 +473,15 @@ test('every path that the server knows is described', async () => {
       for (const verb of verbs!.split('|')) found.add(`/v1/groups/{group}/{stream}/${verb}`)
     for (const [, verbs] of text.matchAll(/\\\/\((pause[a-z|]+)\)\$/g))
       for (const verb of verbs!.split('|')) found.add(`/v1/sinks/{sink}/${verb}`)
+  }
+  const fleet = await readFile(new URL('../../collector/fleet/api.ts', import.meta.url), 'utf8')
+  for (const [, method, path] of fleet.matchAll(/['^](GET|POST|PUT|DELETE) ([^'$]+)['$]/g)) {
+    const verbs = /\(([a-z|]+)\)$/.exec(path!)?.[1]?.split('|') ?? ['']
+    for (const verb of verbs) {
+      const pattern = path!.replace(/\([a-z|]+\)$/, verb).replaceAll(/\([^)]+\)/g, '\\{[a-z]+\\}')
+      const known = described.find((each) => new RegExp(`^/v1/fleet/${pattern}$`).test(each))
+      assert.ok(known && paths[known]![method!.toLowerCase()], `${method} ${path} is not described`)
+    }
   }
   assert.ok(found.size >= 9, [...found].join())
   for (const path of found)
