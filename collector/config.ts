@@ -5,6 +5,7 @@ import { perStream } from './log/engine.ts'
 import { accessShape } from './log/kafka/access.ts'
 import { placeProblem, placeShape } from './log/tier/place.ts'
 import { sinkProblems, sinksSchema } from './sinks/config.ts'
+import { formatProblem, formatShape } from './sinks/registry.ts'
 
 const mebibyte = 2 ** 20
 
@@ -64,6 +65,8 @@ const kafkaSchema = z.strictObject({
   replicas: z.int().min(1).max(5).default(3),
   /** `readings`: one record for each in a topic of its own, too. `batches`: as received, alone. */
   records: z.enum(['readings', 'batches']).default('readings'),
+  /** Of the values in that topic. */
+  ...formatShape,
   ...accessShape,
   /** Where the other collectors reach this one, to pass on what it owns. */
   peer: z
@@ -189,6 +192,10 @@ const collectorSchema = z
       complain(['log', 'kafka'], 'missing: engine kafka needs { brokers: [host:port] }')
     if (engine !== 'kafka' && kafka)
       complain(['log', 'kafka'], `goes with engine kafka, not with ${engine}`)
+    const format = kafka && formatProblem(kafka)
+    if (format) complain(['log', 'kafka', 'format'], format)
+    if (kafka?.records === 'batches' && kafka.format !== 'json')
+      complain(['log', 'kafka', 'format'], 'goes with records: readings')
     const peerHost = kafka?.peer.host ?? http.host
     if (kafka && isEverywhere(peerHost) && !kafka.peer.announce)
       complain(

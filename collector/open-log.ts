@@ -10,8 +10,11 @@ import { EmbeddedLog, type EmbeddedOptions } from './log/embedded/embedded.ts'
 import { verifyLog } from './log/embedded/verify.ts'
 import { type LogEngine, LogFailure } from './log/engine.ts'
 import type { KafkaLog } from './log/kafka/kafka.ts'
+import type { ReadingFormat } from './log/kafka/readings.ts'
 import { openPlace } from './log/tier/place.ts'
 import { checkSync } from './nats-monitoring.ts'
+import type { ReadingFormatOptions } from './sinks/registry/reading-format.ts'
+import type { FormatConfig } from './sinks/registry.ts'
 
 export interface OpenLog {
   log: LogEngine
@@ -51,22 +54,25 @@ export async function openLog(config: CollectorConfig, logger: Logger): Promise<
 }
 
 async function openKafka(config: CollectorConfig, logger: Logger): Promise<KafkaLog> {
-  const [{ KafkaLog }, { PlatformaticCluster }, { openPeers }] = await Promise.all([
+  const [{ KafkaLog, topicsOf }, { PlatformaticCluster }, { openPeers }] = await Promise.all([
     import('./log/kafka/kafka.ts'),
     import('./log/kafka/platformatic.ts'),
     import('./peer-link.ts'),
   ])
   const world = { clock: systemClock, random: systemRandom, logger }
   const { partitions, retention, kafka } = config.log
-  const { brokers, ca: caFile, sasl, peer, ...options } = kafka!
+  const { brokers, ca: caFile, sasl, peer, format, registry, ...options } = kafka!
   const { maxBody: maxBodyBytes, maxInflated: maxInflatedBytes } = config.ingest
   const ca = caFile && (await readSecret(caFile, 'the authority')).toString()
   const password = sasl && (await readSecret(sasl.password, 'the password')).toString().trim()
   const credentials = sasl && { ...sasl, password: password! }
+  const topic = topicsOf(options.name).readings
+  const readings = registry && (await openFormat({ format, registry }, { ...world, topic }))
   const cluster = await PlatformaticCluster.open({ ...world, brokers, ca, sasl: credentials })
   return KafkaLog.open(cluster, {
     ...world,
     ...options,
+    ...(readings && { format: readings }),
     partitions,
     retention: { bytes: retention.bytes, ageMs: retention.age },
     openPeers: (handlers) =>
@@ -74,6 +80,14 @@ async function openKafka(config: CollectorConfig, logger: Logger): Promise<Kafka
     readEntry: (body, encoding, arrivedMs) =>
       readEntry(body, encoding, { maxBodyBytes, maxInflatedBytes, arrivedMs }),
   })
+}
+
+async function openFormat(
+  config: FormatConfig,
+  options: ReadingFormatOptions,
+): Promise<ReadingFormat> {
+  const { openReadingFormat } = await import('./sinks/registry/reading-format.ts')
+  return openReadingFormat(config, options)
 }
 
 async function openTier({ log: { tier } }: CollectorConfig): Promise<EmbeddedOptions['tier']> {

@@ -34,6 +34,7 @@ export const columns = [
   { name: 'arrived', type: 'timestamp', nullable: false },
 ] as const satisfies readonly { name: keyof Row; type: ColumnType; nullable: boolean }[]
 
+export type Column = (typeof columns)[number]
 export type ColumnType =
   | 'timestamp'
   | 'text'

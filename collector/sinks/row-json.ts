@@ -1,15 +1,17 @@
 import { formatTime } from '../../shared/time-text.ts'
 import { jsonValue } from '../../shared/value-text.ts'
-import { columns, type Row } from './columns.ts'
+import { type Column, columns, type Row } from './columns.ts'
 
 /**
  * A row as one JSON object: members named and ordered as the columns, without those that are null.
  * Timestamps are ISO 8601 in UTC, to the microsecond where there is any. Integers are written whole, also
  * beyond 2^53; a number that is not finite is the text `NaN`, `Infinity` or `-Infinity`.
+ *
+ * @param chosen the columns that it has
  */
-export function rowJson(row: Row): string {
+export function rowJson(row: Row, chosen: readonly Column[] = columns): string {
   let text = ''
-  for (const { name, type } of columns) {
+  for (const { name, type } of chosen) {
     const value = row[name]
     if (value === null) continue
     text += `${text === '' ? '{' : ','}"${name}":`

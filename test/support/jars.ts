@@ -10,20 +10,22 @@ import { absent } from './needs.ts'
 const run = promisify(execFile)
 
 /**
- * Folder with the jars that a pom names, from Maven Central unless they were fetched before: kept, since it
+ * Folder with the jars that a pom names, or with what archives have in them, from Maven Central unless they were fetched before: kept, since it
  * takes a minute.
  *
  * @param name of what is wanted, and of the artifact before any _
+ * @param goal what is made of the files
  * @returns undefined when they cannot be had and the test was skipped
  */
 export async function jarsOf(
   t: Pick<TestContext, 'skip'>,
   pomUrl: URL,
   name: string,
+  goal: 'copy' | 'unpack' = 'copy',
 ): Promise<string | undefined> {
   const pom = fileURLToPath(pomUrl)
   const artifact = new RegExp(
-    `<artifactId>${name}(?:_[\\d.]+)?</artifactId>\\s*<version>([\\d.]{3,})<`,
+    `<artifactId>${name}(?:_[\\d.]+)?</artifactId>\\s*<version>([\\d.]{3,}(?:Final)?)<`,
   )
   const [, version] = artifact.exec(await readFile(pom, 'utf8'))!
   const cache = process.env.XDG_CACHE_HOME ?? join(homedir(), '.cache')
@@ -33,8 +35,10 @@ export async function jarsOf(
     if (await exists(folder)) return folder
     const aside = `${folder}.${process.pid}`
     await mkdir(join(folder, '..'), { recursive: true })
-    const goal = ['dependency:copy-dependencies', `-DoutputDirectory=${aside}`]
-    await run('mvn', ['--batch-mode', '--quiet', '--strict-checksums', '--file', pom, ...goal])
+    // The marks of what was unpacked go with it, or it would not be unpacked again.
+    const folders = [`-DoutputDirectory=${aside}`, `-DmarkersDirectory=${aside}/markers`]
+    const args = [`dependency:${goal}-dependencies`, ...folders]
+    await run('mvn', ['--batch-mode', '--quiet', '--strict-checksums', '--file', pom, ...args])
     // Another test file may have been faster.
     await rename(aside, folder).catch(() => rm(aside, { recursive: true }))
     return folder

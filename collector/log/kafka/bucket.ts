@@ -8,7 +8,7 @@ import { HeldMemory } from '../held.ts'
 import type { Cluster, NewRecord, Place, Writer } from './cluster.ts'
 import { cursorRecord, markRecord, replayCursor } from './cursor.ts'
 import { elsewhere } from './peers.ts'
-import { readingRecords } from './readings.ts'
+import { type ReadingFormat, readingRecords } from './readings.ts'
 import { Tenure } from './tenure.ts'
 import {
   lastBatch,
@@ -29,6 +29,7 @@ export interface BucketOptions {
   topics: Topics
   /** One record for each reading, too. */
   hasReadings: boolean
+  format: ReadingFormat
   /** Whether the group of collectors still says so; asked when a commit has failed. */
   isOurs(): Promise<boolean>
 }
@@ -171,9 +172,13 @@ export class Bucket {
         headers: { ...batchHeaders(entry), [totalsHeader]: totalsText(totals) },
         timeMs: entry.arrivedMs,
       }
-      if (this.#givesReadings(entry)) yield* readingRecords(entry, this.#place('readings'))
+      if (this.#givesReadings(entry)) yield* this.#readingsOf(entry)
     }
     yield* cursors
+  }
+
+  #readingsOf(entry: Entry): Generator<NewRecord> {
+    return readingRecords(entry, this.#place('readings'), this.#options.format)
   }
 
   #givesReadings({ feeds }: Entry): boolean {

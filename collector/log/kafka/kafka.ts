@@ -22,6 +22,7 @@ import type { Cluster, Membership, Place, TopicWish } from './cluster.ts'
 import { KafkaNotes, Notebook, parseRequest } from './notes.ts'
 import { elsewhere, type OpenPeers, type PeerAbout, type Peers } from './peers.ts'
 import { readPartition } from './reader.ts'
+import { plainJson, type ReadingFormat } from './readings.ts'
 import { type Retention, retain } from './retention.ts'
 import { statisticsOf } from './totals.ts'
 import { verifyPartitions } from './verify.ts'
@@ -36,6 +37,8 @@ export interface KafkaOptions {
   replicas: number
   /** `readings`: one record for each, in a topic of its own, beside the batches. */
   records: 'readings' | 'batches'
+  /** Of those records; JSON when left out. */
+  format?: ReadingFormat
   retention: Retention
   openPeers: OpenPeers
   /** Makes a body that another collector passes on ready. @throws WireFailure */
@@ -93,18 +96,13 @@ export class KafkaLog implements LogEngine {
   }
 
   private constructor(cluster: Cluster, options: KafkaOptions) {
-    const { name, partitions, clock, logger, random, records } = options
+    const { name, partitions, clock, logger, random, records, format = plainJson } = options
     this.#cluster = cluster
     this.#options = options
     this.partitions = partitions
-    this.#topics = {
-      batches: `${name}.batches`,
-      held: `${name}.held`,
-      readings: `${name}.readings`,
-      notes: `${name}.notes`,
-    }
+    this.#topics = topicsOf(name)
     const hasReadings = records === 'readings'
-    const common = { cluster, clock, logger, topics: this.#topics, hasReadings }
+    const common = { cluster, clock, logger, topics: this.#topics, hasReadings, format }
     this.#buckets = Array.from(
       { length: partitions },
       (_, partition) => new Bucket({ ...common, partition, isOurs: () => this.#isOurs(partition) }),
@@ -368,6 +366,16 @@ export class KafkaLog implements LogEngine {
           if (!this.#closing) this.#scheduleUpkeep()
         })
     })
+  }
+}
+
+/** Of a log with that name. */
+export function topicsOf(name: string): Topics {
+  return {
+    batches: `${name}.batches`,
+    held: `${name}.held`,
+    readings: `${name}.readings`,
+    notes: `${name}.notes`,
   }
 }
 

@@ -8,22 +8,45 @@ import type { NewRecord, Place } from './cluster.ts'
 /** More than any collector takes. */
 const maxInflatedBytes = 256 * 1024 * 1024
 
+/** How a reading becomes the value of a record. */
+export interface ReadingFormat {
+  /** Headers of every record that has it. */
+  headers: Readonly<Record<string, string>>
+  /**
+   * Asks nobody, and throws at nothing that ingest lets in: a whole transaction would fail with it.
+   *
+   * @param incarnation the entry's, hex
+   * @param time the reading's, ISO 8601
+   */
+  value(
+    reading: NumberedReading,
+    from: { entry: Entry; incarnation: string; time: string },
+  ): Uint8Array
+}
+
+/** For whoever has no schema registry. */
+export const plainJson: ReadingFormat = {
+  headers: { 'content-type': 'application/json' },
+  value: (reading, { time }) => Buffer.from(jsonOf(reading, time)),
+}
+
 /**
  * One record for each reading of a batch, for consumers that know nothing of batches: the key is the
- * device, the time the reading's own, the value JSON. Headers are those of CloudEvents' binary mode, and
- * ours beside them.
+ * device, the time the reading's own. Headers are those of CloudEvents' binary mode, and ours beside them.
  */
 export function* readingRecords(
-  { header, body, encoding }: Entry,
+  entry: Entry,
   place: Place,
+  format: ReadingFormat,
 ): Generator<NewRecord> {
+  const { header, body, encoding } = entry
   const { agent, lane } = header
   const incarnation = Buffer.from(header.incarnation).toString('hex')
   const common = {
     ce_specversion: '1.0',
     ce_type: 'headgate.reading',
     ce_source: `/headgate/${encodeURIComponent(agent)}`,
-    'content-type': 'application/json',
+    ...format.headers,
     agent,
     incarnation,
     lane,
@@ -34,7 +57,7 @@ export function* readingRecords(
     yield {
       ...place,
       key: series.device,
-      value: Buffer.from(jsonOf(reading, time)),
+      value: format.value(reading, { entry, incarnation, time }),
       common,
       headers: {
         ce_id: `${incarnation}/${lane}/${sequence}`,

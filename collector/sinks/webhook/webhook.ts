@@ -157,6 +157,6 @@ function partOf({ records }: Slice, from: number, to: number): Part {
 function bodyOf(stream: Stream, records: readonly LogRecord[]): string {
   const rows = records.map(rowOf)
   const timestamp = timestampText(rows.at(-1)!.arrived)
-  const texts = rows.map(rowJson).join(',')
+  const texts = rows.map((row) => rowJson(row)).join(',')
   return `{"type":"headgate.${stream}","timestamp":"${timestamp}","data":{"records":[${texts}]}}`
 }
