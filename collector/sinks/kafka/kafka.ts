@@ -1,11 +1,12 @@
 import { readFileSync } from 'node:fs'
 import { findErrorBy, ProduceAcks, Producer } from '@platformatic/kafka'
 import type { LogRecord } from '../../fanout/record.ts'
-import { rowOf } from '../columns.ts'
+import { type Row, rowOf } from '../columns.ts'
 import { readSecret } from '../http/http-output.ts'
 import { identityText } from '../identity.ts'
 import type { KafkaConfig } from '../kafka.ts'
 import { NameTemplate } from '../name-template.ts'
+import type { RowFormat } from '../registry/row-format.ts'
 import { rowJson } from '../row-json.ts'
 import {
   type Refusal,
@@ -29,6 +30,11 @@ const refusing = [
   'SASL_AUTHENTICATION_FAILED',
 ]
 
+const plainJson = {
+  contentType: 'application/json',
+  encode: (row: Row) => Buffer.from(rowJson(row)),
+}
+
 interface Message {
   topic: string
   key: Buffer
@@ -45,15 +51,22 @@ export class KafkaSink implements Sink {
   readonly #config: KafkaConfig
   readonly #context: SinkContext
   readonly #topic: NameTemplate
+  readonly #format: Pick<RowFormat, 'contentType' | 'encode'>
   readonly #producer: Producer<Buffer, Buffer, Buffer, Buffer>
 
   static async open(config: KafkaConfig, context: SinkContext): Promise<Sink> {
-    return new KafkaSink(config, context)
+    const format = config.registry ? await knownFormat(config, context) : plainJson
+    return new KafkaSink(config, context, format)
   }
 
-  private constructor(config: KafkaConfig, context: SinkContext) {
+  private constructor(
+    config: KafkaConfig,
+    context: SinkContext,
+    format: Pick<RowFormat, 'contentType' | 'encode'>,
+  ) {
     this.#config = config
     this.#context = context
+    this.#format = format
     this.#topic = new NameTemplate(config.topic)
     const { brokers, ca, sasl, timeout } = config
     this.#producer = new Producer({
@@ -110,11 +123,11 @@ export class KafkaSink implements Sink {
       topic: this.#topic.fill(row, stream, fit),
       // What belongs to one device stays in order; what belongs to none, by its agent.
       key: Buffer.from(row.device ?? row.agent),
-      value: Buffer.from(rowJson(row)),
+      value: this.#format.encode(row),
       timestamp: row.time < 0n ? 0n : row.time / 1000n,
       headers: new Map([
         [Buffer.from('id'), Buffer.from(identityText(record, origin))],
-        [Buffer.from('content-type'), Buffer.from('application/json')],
+        [Buffer.from('content-type'), Buffer.from(this.#format.contentType)],
       ]),
     }
   }
@@ -136,5 +149,22 @@ export class KafkaSink implements Sink {
       }
       throw new SinkFailure('SINK_UNREACHABLE', `${where}: ${error.message}`, { cause })
     }
+  }
+}
+
+/** Of the sink's topic, whose name is the same for every record then. @throws SinkFailure */
+async function knownFormat(config: KafkaConfig, { stream }: SinkContext): Promise<RowFormat> {
+  const [{ openRowFormat }, { RegistryFailure }] = await Promise.all([
+    import('../registry/row-format.ts'),
+    import('../registry/client.ts'),
+  ])
+  const topic = config.topic.replaceAll('{stream}', stream)
+  try {
+    return await openRowFormat(config, { topic, name: 'Record' })
+  } catch (cause) {
+    if (!(cause instanceof RegistryFailure)) throw cause
+    throw new SinkFailure(cause.retry ? 'SINK_UNREACHABLE' : 'SINK_REFUSED', cause.message, {
+      cause,
+    })
   }
 }
