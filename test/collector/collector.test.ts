@@ -181,3 +181,25 @@ test('engine kafka needs brokers, and an address at which the other collectors r
   assert.deepEqual(await pathsOf(with2(', peer: { announce: c1:7071 }'), everywhere), [])
   assert.deepEqual(await pathsOf(with2()), [])
 })
+
+test('a format with a schema needs a registry, and a registry one that has one', async (t) => {
+  const problemsOf = await configurationChecker(t)
+  const pathsOf = async (more: string) => {
+    const kafka = `{ brokers: [a:9092], ${more} }`
+    const text = `data: x\nauth: { mode: open }\nlog: { engine: kafka, kafka: ${kafka} }`
+    return (await problemsOf(text)).map(({ path }) => path)
+  }
+  const url = 'url: http://r:8081'
+  const format = 'log.kafka.format'
+  assert.deepEqual(await pathsOf('format: avro'), [format])
+  assert.deepEqual(await pathsOf(`registry: { ${url} }`), [format])
+  assert.deepEqual(await pathsOf(`format: avro, records: batches, registry: { ${url} }`), [format])
+  assert.deepEqual(await pathsOf(`format: avro, registry: { ${url}, username: a }`), [format])
+  const both = 'username: a, password: p, token: t'
+  assert.deepEqual(await pathsOf(`format: avro, registry: { ${url}, ${both} }`), [format])
+  assert.deepEqual(await pathsOf('format: avro, registry: { url: http://a:b@r:8081 }'), [
+    'log.kafka.registry.url',
+  ])
+  for (const right of [url, `${url}, username: a, password: p`, `${url}, token: t`])
+    assert.deepEqual(await pathsOf(`format: json-schema, registry: { ${right} }`), [])
+})
