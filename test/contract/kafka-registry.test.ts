@@ -4,6 +4,7 @@ import { createServer, type IncomingMessage, request } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { before, type TestContext, test } from 'node:test'
+import { Authority } from '../../collector/fleet/authority.ts'
 import { type Column, columns } from '../../collector/sinks/columns.ts'
 import { openReadingFormat } from '../../collector/sinks/registry/reading-format.ts'
 import { readingColumns } from '../../collector/sinks/registry/row-format.ts'
@@ -278,9 +279,12 @@ test('a registry is reached over TLS by who vouches for it, and by nobody else',
   const path = join(await temporaryDirectory(t), 'ca.pem')
   await writeFile(path, ca)
   await formatOf('json-schema', at.name, { url, ca: path })
-  await assert.rejects(formatOf('json-schema', at.name, { url }), {
-    message: /does not answer: .*certificate/,
-  })
+  const other = join(await temporaryDirectory(t), 'other.pem')
+  await writeFile(other, (await Authority.create('authority', Date.now())).authority.certificatePem)
+  for (const wrong of [{ url }, { url, ca: other }])
+    await assert.rejects(formatOf('json-schema', at.name, wrong), {
+      message: /does not answer: .*certificate/,
+    })
   await assert.rejects(formatOf('json-schema', at.name, { url, ca: `${path}.none` }), {
     message: /ca\.pem\.none cannot be read \(ENOENT\)/,
   })
