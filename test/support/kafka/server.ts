@@ -103,6 +103,8 @@ export class KafkaNode {
           'transaction.state.log.num.partitions': 4,
           'group.initial.rebalance.delay.ms': 0,
           'auto.create.topics.enable': false,
+          // It goes by the records' own times, and what tests send is from long ago.
+          'log.retention.ms': -1,
           // A killed broker is given up, and another leads, within so long.
           'broker.session.timeout.ms': 6000,
           'broker.heartbeat.interval.ms': 500,
