@@ -17,7 +17,10 @@ import { readings } from './readings.ts'
 
 /** 16 bytes that are told apart by one. */
 export function incarnation(id: number): Uint8Array {
-  return new Uint8Array(Uint32Array.from({ length: 4 }, () => id).buffer)
+  const bytes = new Uint8Array(16).fill(id)
+  // An agent may live more often than a byte can count.
+  if (id > 255) new DataView(bytes.buffer).setUint32(4, id)
+  return bytes
 }
 
 /** An agent that numbers what it sends, as far as the collector can see. */
