@@ -3,6 +3,7 @@ import { execFile } from 'node:child_process'
 import { before, type TestContext, test } from 'node:test'
 import { promisify } from 'node:util'
 import { Authority } from '../../collector/fleet/authority.ts'
+import type { TopicWish } from '../../collector/log/kafka/cluster.ts'
 import type { KafkaLog } from '../../collector/log/kafka/kafka.ts'
 import { PlatformaticCluster } from '../../collector/log/kafka/platformatic.ts'
 import { moved } from '../../collector/log/notes.ts'
@@ -91,6 +92,22 @@ test('of collectors that both believe that the notes are theirs one writes', asy
   // It looks who has them, and asks that one.
   assert.equal(await former.notes.write('sinks/a', 'late', read.revision), moved)
   assert.deepEqual(await former.notes.read('sinks/a'), { text: 'second', revision: second })
+})
+
+test('what waited on a gateway for long is not removed for its own time', async (t) => {
+  const at = place(t)
+  if (!at) return
+  const world = { clock: systemClock, logger: silentLog }
+  const cluster = await PlatformaticCluster.open({ ...world, brokers: at.brokers })
+  const make = cluster.ensureTopics.bind(cluster)
+  const wished = new Map<string, TopicWish['settings']>()
+  cluster.ensureTopics = (wishes) => {
+    for (const { name, settings } of wishes) wished.set(name, settings)
+    return make(wishes)
+  }
+  await using log = await openKafkaLog(at.brokers, { name: at.name }, cluster)
+  assert.equal(log.state, 'open')
+  assert.equal(wished.get(`${at.name}.readings`)?.['retention.ms'], '-1')
 })
 
 test('what was given up is not read, however often it was tried', async (t) => {

@@ -337,7 +337,8 @@ export class KafkaLog implements LogEngine {
       wish(held, { 'cleanup.policy': 'compact' }),
       { ...wish(notes, { 'cleanup.policy': 'compact' }), partitions: 1 },
     ]
-    if (records === 'readings') wishes.push(wish(readings, {}))
+    // It goes by the readings' own times: those that waited on a gateway for longer would be gone as they come.
+    if (records === 'readings') wishes.push(wish(readings, forGood))
     await this.#cluster.ensureTopics(wishes)
     for (const { name, partitions: wanted } of wishes) {
       const { partitions: count, settings } = await this.#cluster.topic(name)
