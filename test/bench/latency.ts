@@ -70,7 +70,7 @@ function pass(perSecond: number, seconds: number): Promise<Passage> {
       broker: broker.url,
       collector: cloud.url,
       // The wait for a fuller batch is the user's choice; here, latency is what is wanted.
-      uplink: { batch: { maxAge: '5ms' } },
+      uplink: { batch: { maxAge: '0ms' } },
     })
     const { pid } = await agent.start(asPackaged)
     await agent.subscribed()
