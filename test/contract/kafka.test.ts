@@ -105,8 +105,8 @@ test('what waited on a gateway for long is not removed for its own time', async 
     for (const { name, settings } of wishes) wished.set(name, settings)
     return make(wishes)
   }
-  await using log = await openKafkaLog(at.brokers, { name: at.name }, cluster)
-  assert.equal(log.state, 'open')
+  const log = await openKafkaLog(at.brokers, { name: at.name }, cluster)
+  await log.close()
   assert.equal(wished.get(`${at.name}.readings`)?.['retention.ms'], '-1')
 })
 
