@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
+import { completeness } from '../../collector/fanout/completeness.ts'
 import { readEntry } from '../../collector/ingest/entry.ts'
 import type {
   Entry,
@@ -8,7 +9,7 @@ import type {
   ReadRequest,
   StoredBatch,
 } from '../../collector/log/engine.ts'
-import type { Gap } from '../../shared/batch.ts'
+import type { Gap, Item } from '../../shared/batch.ts'
 import { chainStart } from '../../shared/chain.ts'
 import type { AdmittedReading, Stream } from '../../shared/reading.ts'
 import { incarnation, TestAgent, type TestBatch, unreadable } from '../support/batches.ts'
@@ -127,6 +128,44 @@ export function logEngineContract(
         arrivedMs: entry.arrivedMs,
         encoding: 'gzip',
       },
+    )
+  })
+
+  check('it can be told whether an hour of a device is whole', async ({ open }) => {
+    await using log = await open()
+    const agent = new TestAgent()
+    const minute = 60_000
+    const fromMs = Date.UTC(2026, 0, 31, 8)
+    const stateAfter = async (item: Item, minutes: number) => {
+      const sentMs = fromMs + minutes * minute
+      const changes = { sentMs, ledger: { received: 1, settledMs: sentMs } }
+      assert.equal(
+        (await log.append(entryOf(agent.batch([item], changes), sentMs))).code,
+        'accepted',
+      )
+      return completeness(log, { device: 'pump-1', fromMs, toMs: fromMs + 60 * minute })
+    }
+    const at = (minutes: number): Item => ({
+      kind: 'readings',
+      readings: [reading({ device: 'pump-1', timeMs: fromMs + minutes * minute })],
+    })
+    assert.equal((await stateAfter(at(10), 30)).state, 'not_yet')
+    const whole = await stateAfter(at(50), 61)
+    assert.deepEqual([whole.state, whole.readings], ['complete', 2])
+    const gap: Item = {
+      kind: 'gap',
+      count: 3,
+      reason: 'evicted',
+      after: chainStart,
+      series: [{ device: 'pump-1', metric: 'temperature', count: 3 }],
+      fromMs: fromMs + 20 * minute,
+      toMs: fromMs + 30 * minute,
+      atLeast: false,
+    }
+    const lost = await stateAfter(gap, 62)
+    assert.deepEqual(
+      [lost.state, lost.missing.map(({ reason }) => reason)],
+      ['incomplete', ['evicted']],
     )
   })
 
