@@ -385,7 +385,7 @@ function readSummary(
     kind === 'readings'
       ? readings(reader, count)
       : kind === 'records'
-        ? summarizeRecords(readRecords(reader, count))
+        ? summarizeRecords(reader, count)
         : readGap(reader, count)
   const { fromMs, toMs, types, kept } = says
   const carried = kind === 'readings' ? count : (kept?.readings.length ?? 0)

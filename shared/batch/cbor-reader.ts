@@ -146,6 +146,16 @@ export class CborReader {
     this.#value(1, false)
   }
 
+  /**
+   * A map of plain data, checked but not built: no bytes, no integer beyond 2^53, arrays and maps at most `maxDepth`
+   * deep.
+   */
+  plain(what: string, maxDepth: number): void {
+    // What is outside the profile is said first, wherever it is.
+    const problem = this.#plain(maxDepth, 1)
+    if (problem) throw invalidAt(what, problem)
+  }
+
   /** Any value, of which only the lengths are looked at: for what is read at another time. */
   step(): void {
     for (let left = 1; left > 0; left--) {
@@ -198,6 +208,57 @@ export class CborReader {
     }
   }
 
+  /** @returns what is not plain about it */
+  #plain(maxDepth: number, depth: number): string | undefined {
+    if (depth > this.#limits.maxDepth) throw malformed('nested too deep')
+    this.#head()
+    switch (this.#type) {
+      case major.text:
+        return this.#skipText()
+      case major.array:
+      case major.map: {
+        const isMap = this.#type === major.map
+        const size = this.#argument
+        this.#room(isMap ? size * 2 : size)
+        if (isMap) this.#count(size * keyWeight)
+        const seen = isMap ? new Set<string>() : undefined
+        let problem = depth > maxDepth ? 'nested too deep' : undefined
+        for (let i = 0; i < size; i++) {
+          if (seen) this.#key(seen)
+          const found = this.#plain(maxDepth, depth + 1)
+          problem ??= found
+        }
+        return problem
+      }
+      case major.bytes:
+        this.#take()
+        return 'bytes'
+      case major.tag:
+        throw malformed('a tag')
+      case major.simple:
+        this.#simple()
+        return undefined
+      default:
+        if (this.#argument !== Infinity) return undefined
+        if (this.#type === major.nint) this.#negative()
+        return 'an integer over 2^53'
+    }
+  }
+
+  /** The next key, which is none of those seen before. */
+  #key(seen: Set<string>): string {
+    this.#head()
+    let key: string
+    if (this.#type === major.text) key = this.#text()
+    else if (this.#type === major.uint && this.#argument < 256) key = String(this.#argument)
+    else throw malformed('a key that is neither text nor a small integer')
+    // With a letter in front no key looks like an array index, whose hash V8 does not seed.
+    const known = `${this.#type === major.text ? 't' : 'i'}${key}`
+    if (seen.has(known)) throw malformed(`key "${key}" twice`)
+    seen.add(known)
+    return key
+  }
+
   #map(depth: number, build: boolean): CborValue | undefined {
     const size = this.#argument
     this.#room(size * 2)
@@ -205,15 +266,7 @@ export class CborReader {
     const result: { [key: string]: CborValue } = {}
     const seen = new Set<string>()
     for (let i = 0; i < size; i++) {
-      this.#head()
-      let key: string
-      if (this.#type === major.text) key = this.#text()
-      else if (this.#type === major.uint && this.#argument < 256) key = String(this.#argument)
-      else throw malformed('a key that is neither text nor a small integer')
-      // With a letter in front no key looks like an array index, whose hash V8 does not seed.
-      const known = `${this.#type === major.text ? 't' : 'i'}${key}`
-      if (seen.has(known)) throw malformed(`key "${key}" twice`)
-      seen.add(known)
+      const key = this.#key(seen)
       const value = this.#value(depth + 1, build)
       if (!build) continue
       if (key === '__proto__')

@@ -62,7 +62,7 @@ export function writeRecords(writer: CborWriter, records: readonly LaneRecord[])
 export function readRecords(reader: CborReader, count: number): LaneRecord[] {
   if (reader.array('records', count, count) > maxRecords) throw invalid('records: too many')
   const records: LaneRecord[] = []
-  for (let i = 0; i < count; i++) records.push(readRecord(reader))
+  for (let i = 0; i < count; i++) records.push(readRecord(reader, readContent))
   return records
 }
 
@@ -74,11 +74,14 @@ export interface RecordsSummary {
   toMs: number | undefined
 }
 
-export function summarizeRecords(records: readonly LaneRecord[]): RecordsSummary {
+/** Checks all that `readRecords` does, and builds nothing of what alerts say. @throws WireFailure */
+export function summarizeRecords(reader: CborReader, count: number): RecordsSummary {
+  if (reader.array('records', count, count) > maxRecords) throw invalid('records: too many')
   const types = { quarantine: 0, alert: 0, clock: 0 }
   let fromMs: number | undefined
   let toMs: number | undefined
-  for (const record of records) {
+  for (let i = 0; i < count; i++) {
+    const record = readRecord(reader, (content) => content.plain('record content', maxRecordDepth))
     types[record.type] += 1
     if (record.type !== 'quarantine') continue
     const { wallMs } = record.arrival
@@ -88,7 +91,11 @@ export function summarizeRecords(records: readonly LaneRecord[]): RecordsSummary
   return { types, fromMs, toMs }
 }
 
-function readRecord(reader: CborReader): LaneRecord {
+/** @param content reads what an alert or a clock says, which is a map */
+function readRecord<Content>(
+  reader: CborReader,
+  content: (reader: CborReader) => Content,
+): Extract<LaneRecord, { type: 'quarantine' }> | { type: 'alert' | 'clock'; content: Content } {
   const members = reader.array('record', 2, 8)
   const type = reader.text('record type')
   if (type === 'quarantine' && members === 8) {
@@ -107,12 +114,16 @@ function readRecord(reader: CborReader): LaneRecord {
   }
   if ((type === 'alert' || type === 'clock') && members === 2) {
     if (!reader.next('map')) throw invalid('record content: no map')
-    const content = reader.value() as { [key: string]: RecordValue }
-    const problem = contentProblem(content, 1)
-    if (problem) throw invalid(`record content: ${problem}`)
-    return { type, content }
+    return { type, content: content(reader) }
   }
   throw invalid(`record: unknown type "${type}"`)
+}
+
+function readContent(reader: CborReader): { [key: string]: RecordValue } {
+  const content = reader.value() as { [key: string]: RecordValue }
+  const problem = contentProblem(content, 1)
+  if (problem) throw invalid(`record content: ${problem}`)
+  return content
 }
 
 function contentProblem(value: unknown, depth: number): string | undefined {
