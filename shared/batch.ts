@@ -354,6 +354,7 @@ export function outlineBatch(
   }
   return { header, items, check }
 }
+
 /** A reading with its sequence. */
 export interface NumberedReading extends AdmittedReading {
   sequence: number

@@ -155,3 +155,12 @@ export async function isGone(disk: Disk, path: string): Promise<boolean> {
 export function segmentPath(directory: string, number: number): string {
   return `${directory}/${segmentName(number)}`
 }
+
+/** Makes the folder and what is above it durable: what is in it is lost with the name of a folder on its path. */
+export async function makeFolder(disk: Disk, directory: string): Promise<void> {
+  await disk.makeDirectory(directory)
+  for (let end = directory.length; end > 0; ) {
+    end = Math.max(0, directory.lastIndexOf('/', end - 1))
+    await disk.syncDirectory(directory.slice(0, end))
+  }
+}

@@ -1,6 +1,7 @@
 import type { Disk } from '../../../shared/ports.ts'
 import { LogFailure } from '../engine.ts'
 import { moved, type Note, type Notes } from '../notes.ts'
+import { makeFolder } from './folder.ts'
 import { readWhole, replaceFile } from './snapshot.ts'
 
 /** Notes as files, `<name>.json`, of a folder that this process alone writes. */
@@ -81,18 +82,10 @@ export class DiskNotes implements Notes {
 
   async #replace(name: string, text: string): Promise<void> {
     const { directory, file } = placeOf(name)
-    if (!this.#made.has(directory)) await this.#make(directory)
+    if (!this.#made.has(directory)) await makeFolder(this.#disk, directory)
+    this.#made.add(directory)
     const bytes = new TextEncoder().encode(`${text}\n`)
     await replaceFile(this.#disk, directory, file, (write) => write([bytes]))
-  }
-
-  async #make(directory: string): Promise<void> {
-    await this.#disk.makeDirectory(directory)
-    for (let end = directory.length; end > 0; ) {
-      end = Math.max(0, directory.lastIndexOf('/', end - 1))
-      await this.#disk.syncDirectory(directory.slice(0, end) || '.')
-    }
-    this.#made.add(directory)
   }
 
   async #remove(name: string): Promise<void> {

@@ -7,7 +7,7 @@ import type { HeldMemory } from '../held.ts'
 import type { TierStore } from '../tier/store.ts'
 import { PartitionTier } from '../tier/tier.ts'
 import { Bell } from './bell.ts'
-import { type Segment, segmentPath } from './folder.ts'
+import { makeFolder, type Segment, segmentPath } from './folder.ts'
 import { decodeHead, encodeHead, type Frame, makeMark, maxHeadLength } from './frame.ts'
 import { SegmentIndex } from './index.ts'
 import type { PartitionView } from './reader.ts'
@@ -372,15 +372,6 @@ async function reopen(
 ): Promise<Active> {
   const file = await disk.open(segmentPath(directory, active.segment.number), 'write')
   return { ...active, file }
-}
-
-/** Makes the folder and what is above it durable: a segment is lost with the name of a folder on its path. */
-async function makeFolder(disk: Disk, directory: string): Promise<void> {
-  await disk.makeDirectory(directory)
-  for (let end = directory.length; end > 0; ) {
-    end = Math.max(0, directory.lastIndexOf('/', end - 1))
-    await disk.syncDirectory(directory.slice(0, end))
-  }
 }
 
 /** Makes a segment; it is durable, name and all, before anything is written into it. */

@@ -2,11 +2,8 @@ import { batchReadings, inflate, type NumberedReading } from '../../../shared/ba
 import { qualityText } from '../../../shared/reading.ts'
 import { formatTime } from '../../../shared/time-text.ts'
 import { jsonValue } from '../../../shared/value-text.ts'
-import type { Entry } from '../engine.ts'
+import { type Entry, maxInflatedBytes } from '../engine.ts'
 import type { NewRecord, Place } from './cluster.ts'
-
-/** More than any collector takes. */
-const maxInflatedBytes = 256 * 1024 * 1024
 
 /** How a reading becomes the value of a record. */
 export interface ReadingFormat {
