@@ -1,10 +1,10 @@
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
-import { once } from 'node:events'
 import { readFile, writeFile } from 'node:fs/promises'
 import { connect } from 'node:net'
 import { join } from 'node:path'
 import type { TestContext } from 'node:test'
 import { cleanUp } from './clean-up.ts'
+import { endProcess } from './end-process.ts'
 import { freePort } from './free-port.ts'
 import { needs } from './needs.ts'
 import { temporaryDirectory } from './temporary.ts'
@@ -90,9 +90,7 @@ export class Mosquitto {
   async kill(signal: NodeJS.Signals = 'SIGKILL'): Promise<void> {
     const child = this.#process
     this.#process = undefined
-    if (!child || child.exitCode !== null || child.signalCode !== null) return
-    child.kill(signal)
-    await once(child, 'exit')
+    await endProcess(child, signal)
   }
 
   /** Has it write its sessions and queues to disk (`persistence true`), until `text` is among them. */

@@ -1,7 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process'
-import { once } from 'node:events'
 import type { TestContext } from 'node:test'
 import { cleanUp } from './clean-up.ts'
+import { endProcess } from './end-process.ts'
 import { freePort } from './free-port.ts'
 import { needs } from './needs.ts'
 import { poll } from './poll.ts'
@@ -63,8 +63,6 @@ export class VictoriaMetrics {
   async kill(): Promise<void> {
     const child = this.#process
     this.#process = undefined
-    if (!child || child.exitCode !== null || child.signalCode !== null) return
-    child.kill('SIGKILL')
-    await once(child, 'exit')
+    await endProcess(child)
   }
 }

@@ -1,5 +1,4 @@
 import { type ChildProcess, execFile, spawn } from 'node:child_process'
-import { once } from 'node:events'
 import { createWriteStream } from 'node:fs'
 import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -8,6 +7,7 @@ import { promisify } from 'node:util'
 import { Admin } from '@platformatic/kafka'
 import { Authority } from '../../../collector/fleet/authority.ts'
 import { cleanUp, type Test } from '../clean-up.ts'
+import { endProcess } from '../end-process.ts'
 import { freePort } from '../free-port.ts'
 import { poll } from '../poll.ts'
 import { here, type Site } from '../site.ts'
@@ -173,8 +173,6 @@ export class KafkaNode {
   async kill(signal: NodeJS.Signals = 'SIGKILL'): Promise<void> {
     const child = this.#process
     this.#process = undefined
-    if (!child || child.exitCode !== null || child.signalCode !== null) return
-    child.kill(signal)
-    await once(child, 'exit')
+    await endProcess(child, signal)
   }
 }

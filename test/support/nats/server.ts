@@ -1,9 +1,9 @@
 import { type ChildProcess, spawn } from 'node:child_process'
-import { once } from 'node:events'
 import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { TestContext } from 'node:test'
 import { cleanUp, type Test } from '../clean-up.ts'
+import { endProcess } from '../end-process.ts'
 import { freePort } from '../free-port.ts'
 import { poll } from '../poll.ts'
 import { here, type Site } from '../site.ts'
@@ -107,8 +107,6 @@ export class NatsNode {
   async kill(signal: NodeJS.Signals = 'SIGKILL'): Promise<void> {
     const child = this.#process
     this.#process = undefined
-    if (!child || child.exitCode !== null || child.signalCode !== null) return
-    child.kill(signal)
-    await once(child, 'exit')
+    await endProcess(child, signal)
   }
 }

@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict'
 import { type ChildProcess, spawn } from 'node:child_process'
-import { once } from 'node:events'
 import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { TestContext } from 'node:test'
 import { cleanUp } from '../clean-up.ts'
+import { endProcess } from '../end-process.ts'
 import { freePort } from '../free-port.ts'
 import { jarsOf } from '../jars.ts'
 import { poll } from '../poll.ts'
@@ -73,8 +73,6 @@ export class QuestDb {
   async kill(): Promise<void> {
     const child = this.#process
     this.#process = undefined
-    if (!child || child.exitCode !== null || child.signalCode !== null) return
-    child.kill('SIGKILL')
-    await once(child, 'exit')
+    await endProcess(child)
   }
 }

@@ -1,11 +1,11 @@
 import { type ChildProcess, spawn } from 'node:child_process'
-import { once } from 'node:events'
 import { createWriteStream } from 'node:fs'
 import { glob, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { TestContext } from 'node:test'
 import { Authority } from '../../../collector/fleet/authority.ts'
 import { cleanUp, type Test } from '../clean-up.ts'
+import { endProcess } from '../end-process.ts'
 import { freePort } from '../free-port.ts'
 import { jarsOf } from '../jars.ts'
 import { poll } from '../poll.ts'
@@ -107,8 +107,6 @@ export class SchemaRegistry {
   async kill(): Promise<void> {
     const child = this.#process
     this.#process = undefined
-    if (!child || child.exitCode !== null || child.signalCode !== null) return
-    child.kill('SIGKILL')
-    await once(child, 'exit')
+    await endProcess(child)
   }
 }
