@@ -3,14 +3,21 @@ import { UserError } from '../../shared/failure.ts'
 import type { Store } from '../../shared/ports.ts'
 import { OutboxFailure } from './failure.ts'
 
-/** LevelDB as a `Store`. Its measured faults are in DESIGN.md; the outbox is written around them. */
-export async function openLevel(directory: string): Promise<Store> {
+const usualWriteBuffer = 4 * 1024 * 1024
+
+/**
+ * LevelDB as a `Store`. Its measured faults are in DESIGN.md; the outbox is written around them.
+ *
+ * @param reserve bytes that a full disk gets back, and that opening must do with; 0 where none are kept
+ */
+export async function openLevel(directory: string, reserve = 0): Promise<Store> {
   const level = new ClassicLevel<Uint8Array, Uint8Array>(directory, {
     keyEncoding: 'view',
     valueEncoding: 'view',
-    // What is in flight is bounded by the outbox; a small cache suits a gateway.
+    // Opening turns two logs, each a buffer and a write long, into tables before it deletes them.
     cacheSize: 2 * 1024 * 1024,
-    writeBufferSize: 4 * 1024 * 1024,
+    writeBufferSize:
+      reserve > 0 ? Math.min(usualWriteBuffer, Math.floor(reserve / 4)) : usualWriteBuffer,
     // Blocks are compact already; and files without compression can be read when LevelDB will not.
     compression: false,
   })

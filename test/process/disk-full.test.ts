@@ -1,5 +1,12 @@
 import assert from 'node:assert/strict'
+import { randomBytes } from 'node:crypto'
+import { rm } from 'node:fs/promises'
+import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
+import { openHealed } from '../../agent/outbox/heal.ts'
+import { entryKey } from '../../agent/outbox/key.ts'
+import { openReserve, reserveBytes } from '../../agent/reserve.ts'
+import type { Store } from '../../shared/ports.ts'
 import { cleanUp } from '../support/clean-up.ts'
 import { assertDelivered } from '../support/counting.ts'
 import { SmallDisk } from '../support/file-systems.ts'
@@ -53,6 +60,28 @@ test('an agent that has filled its disk itself delivers when there is a collecto
   await assertDelivered({ gateway, cloud, sensor })
 })
 
+test('a store that fills its disk opens in what its reserve gives back, wherever it stood', async (t) => {
+  const disk = await SmallDisk.make(t, megabytes)
+  if (!disk) return
+  const bytes = await reserveBytes(disk.directory, megabytes * 1024 * 1024)
+  const reserve = openReserve(join(disk.directory, 'reserve'), bytes)
+  const options = { aside: join(disk.directory, 'damaged'), stamp: 'now', reserve: bytes }
+  for (let room = bytes / 2; room < 1.5 * bytes; room += bytes / 64) {
+    assert.ok(await reserve.restore())
+    await disk.fill(room)
+    const folder = join(disk.directory, 'outbox')
+    const { store } = await openHealed(folder, options)
+    const stored = await writeUntilFull(store)
+    await store.close()
+    await reserve.release()
+    const again = await openHealed(folder, options)
+    for (const key of stored) assert.ok(await again.store.get(key))
+    await again.store.close()
+    await rm(folder, { recursive: true })
+    await disk.free()
+  }
+})
+
 test('a collector whose disk fills, is freed and fills again loses nothing', async (t) => {
   const plant = await start(t, 'cloud')
   if (!plant) return
@@ -98,4 +127,19 @@ async function start(t: TestContext, small: 'gateway' | 'cloud' = 'gateway') {
   const sensor = new Sensor(broker.url)
   cleanUp(t, () => sensor.stop())
   return { disk, broker, gateway, cloud, sensor }
+}
+
+/** The keys that were acknowledged. */
+async function writeUntilFull(store: Store): Promise<Uint8Array[]> {
+  const stored: Uint8Array[] = []
+  for (;;) {
+    const key = entryKey('bulk', 0, stored.length)
+    try {
+      await store.write([{ key, value: randomBytes(20_000) }], { sync: true })
+    } catch (error) {
+      assert.match(String(error), /No space left on device/)
+      return stored
+    }
+    stored.push(key)
+  }
 }

@@ -59,7 +59,10 @@ async function live(t: Parameters<typeof temporaryDirectory>[0], strace: string,
     { env: { ...process.env, UV_THREADPOOL_SIZE: '1' } },
   )
   const { acknowledged, released, openings } = JSON.parse(stdout)
-  const { store, report } = await openHealed(folder, join(directory, 'damaged'), 'after')
+  const { store, report } = await openHealed(folder, {
+    aside: join(directory, 'damaged'),
+    stamp: 'after',
+  })
   await using outbox = await openOutbox('', { store, clock: systemClock })
   const told = `${fault}: ${[...report, ...outbox.damage].join('; ')}`
   const values: number[] = []
