@@ -50,6 +50,11 @@ class PrivateFile implements DiskFile {
       ).bytesWritten
   }
 
+  async writeSynced(chunks: readonly Uint8Array[], offset: number): Promise<void> {
+    await this.write(chunks, offset)
+    await this.sync()
+  }
+
   sync = () => this.#handle.datasync()
   truncate = (size: number) => this.#handle.truncate(size)
   close = () => this.#handle.close()

@@ -51,7 +51,7 @@ test('a collector whose disk fails to write and to sync, now and again, loses an
   sensor.start(1_500)
   let failures = 0
   for (const fault of [
-    { calls: 'fdatasync', fault: 'error=EIO:when=2+2' },
+    { calls: 'pwritev', fault: 'error=EIO:when=2+2' },
     { calls: 'pwritev,pwrite64', fault: 'error=ENOSPC:when=2+2' },
     { calls: 'fsync,fdatasync,rename,unlink,ftruncate,pwritev', fault: 'error=EIO:when=3+3' },
   ] satisfies Fault[]) {
@@ -61,7 +61,7 @@ test('a collector whose disk fails to write and to sync, now and again, loses an
     await mend()
     await cloud.process.said(new RegExp(`(the log can write again[^]*){${failures}}`))
   }
-  const mend = await strace.break(cloud.process.pid, { calls: 'fdatasync', fault: 'error=EIO' })
+  const mend = await strace.break(cloud.process.pid, { calls: 'pwritev', fault: 'error=EIO' })
   await cloud.process.said(new RegExp(`(the log cannot write[^]*){${failures + 1}}`))
   await cloud.kill()
   await mend()

@@ -49,7 +49,7 @@ test('a collector on a disk that takes 100 ms to sync takes batches of many agen
   const strace = Strace.find(t)
   if (!strace) return
   const cloud = await Cloud.make(t, { directory: await temporaryDirectory(t) })
-  const slow = { calls: 'fdatasync', fault: 'delay_enter=100ms' }
+  const slow = { calls: 'pwritev', fault: 'delay_enter=100ms' }
   await cloud.start({ through: strace.through(slow) })
   const agents = Array.from(
     { length: 50 },

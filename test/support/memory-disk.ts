@@ -132,6 +132,11 @@ class MemoryFile implements DiskFile {
     write(whole)
   }
 
+  async writeSynced(chunks: readonly Uint8Array[], offset: number): Promise<void> {
+    await this.write(chunks, offset)
+    await this.sync()
+  }
+
   async sync(): Promise<void> {
     this.#disk.before('sync', this.#path)
     this.#stored.synced = this.#stored.bytes.slice()

@@ -306,20 +306,26 @@ class Port implements Disk {
     const writable = () => {
       if (mode === 'read') throw failure('EBADF', path)
     }
+    const write = async (chunks: readonly Uint8Array[], offset: number) => {
+      writable()
+      await this.#wait('change')
+      disk.write(inode, chunks, offset)
+    }
+    const sync = async () => {
+      await this.#wait('sync')
+      disk.sync(inode)
+      // Between a sync that has happened and news of it, a process may die.
+      await this.#wait('change')
+    }
     return {
       size: async () => inode.current.size,
       read: async (offset, length) => inode.current.slice(offset, offset + length),
-      write: async (chunks, offset) => {
-        writable()
-        await this.#wait('change')
-        disk.write(inode, chunks, offset)
+      write,
+      writeSynced: async (chunks, offset) => {
+        await write(chunks, offset)
+        await sync()
       },
-      sync: async () => {
-        await this.#wait('sync')
-        disk.sync(inode)
-        // Between a sync that has happened and news of it, a process may die.
-        await this.#wait('change')
-      },
+      sync,
       truncate: async (size) => {
         writable()
         await this.#wait('change')

@@ -76,8 +76,8 @@ export const plantedBugs: readonly PlantedBug[] = [
   {
     name: 'delete before the cursor is durable',
     file: 'collector/log/embedded/partition.ts',
-    from: 'const synced = file.sync()',
-    to: 'const synced = Promise.resolve()',
+    from: 'file.writeSynced(chunks, group)',
+    to: 'file.write(chunks, group)',
   },
   {
     name: 'reuse a sequence',
@@ -143,8 +143,8 @@ export const plantedBugs: readonly PlantedBug[] = [
   {
     name: 'trust the second sync',
     file: 'collector/log/embedded/partition.ts',
-    from: 'const synced = file.sync()',
-    to: 'const synced = file.sync().catch(() => file.sync())',
+    from: 'file.writeSynced(chunks, group)',
+    to: 'file.writeSynced(chunks, group).catch(() => file.sync())',
   },
   {
     name: 'a segment without a durable name',

@@ -1,4 +1,4 @@
-import { type FileHandle, mkdir, open, readdir, rename, rm } from 'node:fs/promises'
+import { constants, type FileHandle, mkdir, open, readdir, rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Disk, DiskFile } from '../../../shared/ports.ts'
 
@@ -18,7 +18,8 @@ export function nodeDisk(root: string): Disk {
     },
     async open(path, mode) {
       const flags = { read: 'r', write: 'r+', create: 'wx+' }[mode]
-      return new NodeFile(await open(join(root, path), flags, 0o640))
+      const place = join(root, path)
+      return new NodeFile(await open(place, flags, 0o640), place)
     },
     rename: (from, to) => rename(join(root, from), join(root, to)),
     remove: (path) => rm(join(root, path), { force: true }),
@@ -33,11 +34,18 @@ export function nodeDisk(root: string): Disk {
   }
 }
 
+/** Where it is known to reach the disk's platters: the flag that makes each write durable. */
+const writesSynced = process.platform === 'linux' ? constants.O_RDWR | constants.O_DSYNC : undefined
+
 class NodeFile implements DiskFile {
   readonly #handle: FileHandle
+  readonly #path: string
+  /** The same file, opened so that what is written has been synced. */
+  #synced: FileHandle | undefined
 
-  constructor(handle: FileHandle) {
+  constructor(handle: FileHandle, path: string) {
     this.#handle = handle
+    this.#path = path
   }
 
   async size(): Promise<number> {
@@ -55,31 +63,17 @@ class NodeFile implements DiskFile {
     return bytes.subarray(0, filled)
   }
 
-  async write(chunks: readonly Uint8Array[], offset: number): Promise<void> {
-    let position = offset
-    // A vectored write takes at most 1,024 chunks (IOV_MAX), and may write less than it was given.
-    for (let from = 0; from < chunks.length; from += 1024) {
-      const some = chunks.slice(from, from + 1024).filter((chunk) => chunk.length > 0)
-      let { bytesWritten } = await this.#handle.writev(some, position)
-      position += bytesWritten
-      for (const chunk of some) {
-        if (bytesWritten >= chunk.length) {
-          bytesWritten -= chunk.length
-          continue
-        }
-        position += await this.#writeAll(chunk.subarray(bytesWritten), position)
-        bytesWritten = 0
-      }
-    }
+  write(chunks: readonly Uint8Array[], offset: number): Promise<void> {
+    return writeAll(this.#handle, chunks, offset)
   }
 
-  async #writeAll(chunk: Uint8Array, position: number): Promise<number> {
-    let written = 0
-    while (written < chunk.length)
-      written += (
-        await this.#handle.write(chunk, written, chunk.length - written, position + written)
-      ).bytesWritten
-    return written
+  async writeSynced(chunks: readonly Uint8Array[], offset: number): Promise<void> {
+    if (writesSynced === undefined) {
+      await this.write(chunks, offset)
+      return this.sync()
+    }
+    this.#synced ??= await open(this.#path, writesSynced)
+    await writeAll(this.#synced, chunks, offset)
   }
 
   sync(): Promise<void> {
@@ -90,7 +84,38 @@ class NodeFile implements DiskFile {
     return this.#handle.truncate(size)
   }
 
-  close(): Promise<void> {
-    return this.#handle.close()
+  async close(): Promise<void> {
+    await this.#synced?.close()
+    await this.#handle.close()
   }
+}
+
+async function writeAll(
+  handle: FileHandle,
+  chunks: readonly Uint8Array[],
+  offset: number,
+): Promise<void> {
+  let position = offset
+  // A vectored write takes at most 1,024 chunks (IOV_MAX), and may write less than it was given.
+  for (let from = 0; from < chunks.length; from += 1024) {
+    const some = chunks.slice(from, from + 1024).filter((chunk) => chunk.length > 0)
+    let { bytesWritten } = await handle.writev(some, position)
+    position += bytesWritten
+    for (const chunk of some) {
+      if (bytesWritten >= chunk.length) {
+        bytesWritten -= chunk.length
+        continue
+      }
+      position += await writeRest(handle, chunk.subarray(bytesWritten), position)
+      bytesWritten = 0
+    }
+  }
+}
+
+async function writeRest(handle: FileHandle, chunk: Uint8Array, position: number): Promise<number> {
+  let written = 0
+  while (written < chunk.length)
+    written += (await handle.write(chunk, written, chunk.length - written, position + written))
+      .bytesWritten
+  return written
 }

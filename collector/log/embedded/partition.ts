@@ -247,12 +247,10 @@ export class Partition implements PartitionView {
       for (const stream of streams) next[stream] += entry.feeds[stream].count
       return head
     })
-    await file.write(
-      entries.flatMap(({ body }, i) => [heads[i]!, body]),
-      group,
-    )
-    await this.#syncWhileChecking(entries, group)
+    const chunks = entries.flatMap(({ body }, i) => [heads[i]!, body])
+    const written = file.writeSynced(chunks, group)
     const frames = heads.map((head) => decodeHead(head, 0)!)
+    await this.#checkMeanwhile(entries, written, group)
     for (const frame of frames) index.add(index.summary.end, frame)
     this.#bell.ring()
     return frames
@@ -262,18 +260,21 @@ export class Partition implements PartitionView {
    * Only a group of one entry may have something left to check, and where that fails it is taken back. A crash before
    * leaves it at the end of the log, where recovery looks through the last group.
    */
-  async #syncWhileChecking(entries: readonly Entry[], group: number): Promise<void> {
-    const { file } = this.#active
-    const synced = file.sync()
+  async #checkMeanwhile(
+    entries: readonly Entry[],
+    written: Promise<void>,
+    group: number,
+  ): Promise<void> {
     try {
       check(entries)
     } catch (failure) {
-      await synced
+      await written
+      const { file } = this.#active
       await file.truncate(group)
       await file.sync()
       throw failure
     }
-    await synced
+    await written
   }
 
   /** Seals the active segment and goes on in a new one. */

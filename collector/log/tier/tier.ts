@@ -207,6 +207,10 @@ class TierFile implements DiskFile {
     return Promise.reject(new TypeError('objects are written once'))
   }
 
+  writeSynced(): Promise<void> {
+    return this.write()
+  }
+
   sync(): Promise<void> {
     return this.write()
   }
