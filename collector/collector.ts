@@ -12,7 +12,7 @@ import { CompletenessService } from './completeness.ts'
 import type { CollectorConfig } from './config.ts'
 import { GroupsApi } from './groups/api.ts'
 import { Groups } from './groups/groups.ts'
-import { type Handler, HttpServer, plainHeaders, readBody, send } from './http.ts'
+import { type Handler, HttpServer, readBody, send } from './http.ts'
 import { Ingest, json } from './ingest/ingest.ts'
 import { lockFolder } from './lock.ts'
 import { nodeDisk } from './log/embedded/disk.ts'
@@ -262,7 +262,7 @@ async function takeBatch(
     return // The sender went away: nobody is there to be answered.
   }
   if (!body) return tooLarge()
-  send(response, await ingest.take(plainHeaders(request), body, sender))
+  send(response, await ingest.take(request.headers, body, sender))
 }
 
 function sendText(

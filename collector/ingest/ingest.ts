@@ -30,6 +30,12 @@ export interface IngestCounts {
   bytes: number
 }
 
+/** Of a request, names in lower case. */
+interface ContentHeaders {
+  readonly 'content-type'?: string | undefined
+  readonly 'content-encoding'?: string | undefined
+}
+
 const statusOf = { accepted: 200, duplicate: 200, hole: 409, fork: 409 } as const
 const retryAfterDiskS = 5
 /** The same alarm of the same agent is logged again only after this. */
@@ -53,14 +59,9 @@ export class Ingest {
   /**
    * Answers `POST /v1/batches`; never throws for what the request holds or the disk does.
    *
-   * @param headers names in lower case
    * @param sender the agent that sends, where that is known from more than the batch's own word
    */
-  async take(
-    headers: Readonly<Record<string, string>>,
-    body: Uint8Array,
-    sender?: string,
-  ): Promise<HttpAnswer> {
+  async take(headers: ContentHeaders, body: Uint8Array, sender?: string): Promise<HttpAnswer> {
     const refusal = refuseHeaders(headers)
     if (refusal) return this.#malformed(refusal)
     try {
@@ -124,7 +125,7 @@ const alarmTexts: Record<Alarm, string> = {
   unchained: 'a known agent names no predecessor: was its data folder wiped?',
 }
 
-function refuseHeaders(headers: Readonly<Record<string, string>>): HttpAnswer | undefined {
+function refuseHeaders(headers: ContentHeaders): HttpAnswer | undefined {
   const type = headers['content-type']?.split(';')[0]?.trim().toLowerCase()
   if (type !== 'application/cbor')
     return json(415, { code: 'type', message: 'send application/cbor' }, acceptable)
@@ -135,7 +136,7 @@ function refuseHeaders(headers: Readonly<Record<string, string>>): HttpAnswer | 
 
 const acceptable = { 'accept-encoding': encodings.join(', '), accept: 'application/cbor' }
 
-function encodingOf(headers: Readonly<Record<string, string>>): Encoding | undefined {
+function encodingOf(headers: ContentHeaders): Encoding | undefined {
   const name = headers['content-encoding']?.trim().toLowerCase() || 'identity'
   return encodings.find((encoding) => encoding === name)
 }
