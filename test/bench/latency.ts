@@ -22,14 +22,12 @@ interface Passage {
   grownMb: number
 }
 
-/** Until programs are warm. */
-const warmUpMs = 2_000
-
 await bench(async ({ short, rounds, say }) => {
   const absent = mosquittoAbsent()
   if (absent) return names.map(([name, unit]) => missing(name, unit, absent))
-  const side = (perSecond: number, seconds: number) => async () => {
-    const passage = await pass(perSecond, seconds)
+  // An agent that commits 80 times a second is warm after some ten seconds only.
+  const side = (perSecond: number, warmUpSeconds: number, seconds: number) => async () => {
+    const passage = await pass(perSecond, warmUpSeconds, seconds)
     const { p50Ms, p99Ms, cores, grownMb } = passage
     const [p50, p99] = [p50Ms.toFixed(1), p99Ms.toFixed(1)]
     say(
@@ -38,8 +36,8 @@ await bench(async ({ short, rounds, say }) => {
     return passage
   }
   const { slow, fast } = await interleave(rounds, {
-    slow: side(1_000, short ? 4 : 10),
-    fast: side(10_000, short ? 3 : 6),
+    slow: side(1_000, short ? 2 : 12, short ? 2 : 8),
+    fast: side(10_000, 2, short ? 1 : 4),
   })
   const of = (runs: readonly Passage[], name: keyof Passage) => runs.map((run) => run[name])
   return [
@@ -59,7 +57,8 @@ const names = [
   ['latency.cores', 'cores'],
 ] as const
 
-function pass(perSecond: number, seconds: number): Promise<Passage> {
+/** What is measured lasts `seconds`, behind the warm-up. */
+function pass(perSecond: number, warmUpSeconds: number, seconds: number): Promise<Passage> {
   return scoped(async (t) => {
     const directory = await temporaryDirectory(t)
     const broker = await startMosquitto(t)
@@ -74,18 +73,18 @@ function pass(perSecond: number, seconds: number): Promise<Passage> {
     })
     const { pid } = await agent.start(asPackaged)
     await agent.subscribed()
-    const total = perSecond * seconds
-    const arrivals = await tail(t, cloud.url, total)
+    const lasts = warmUpSeconds + seconds
+    const arrivals = await tail(t, cloud.url, perSecond * lasts)
     const memory: number[] = []
-    const sensors = Program.script(t, 'latency/sensors.ts', [broker.url, perSecond, seconds])
-    await new Promise((resolve) => setTimeout(resolve, warmUpMs))
+    const sensors = Program.script(t, 'latency/sensors.ts', [broker.url, perSecond, lasts])
+    await new Promise((resolve) => setTimeout(resolve, warmUpSeconds * 1_000))
     const [cpu, startedMs] = [cpuSeconds(pid), performance.now()]
     const watch = setInterval(() => memory.push(memoryMb(pid)), 100)
     await sensors.line()
     const cores = (cpuSeconds(pid) - cpu) / ((performance.now() - startedMs) / 1_000)
     clearInterval(watch)
     // The first ones meet programs that are not warm yet.
-    const latenciesMs = (await arrivals.all).slice(Math.ceil((perSecond * warmUpMs) / 1_000))
+    const latenciesMs = (await arrivals.all).slice(perSecond * warmUpSeconds)
     const half = memory.length >> 1
     return {
       p50Ms: quantile(latenciesMs, 0.5),
