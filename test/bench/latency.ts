@@ -36,7 +36,7 @@ await bench(async ({ short, rounds, say }) => {
     return passage
   }
   const { slow, fast } = await interleave(rounds, {
-    slow: side(1_000, short ? 2 : 12, short ? 2 : 8),
+    slow: side(1_000, short ? 2 : 10, short ? 2 : 7),
     fast: side(10_000, 2, short ? 1 : 4),
   })
   const of = (runs: readonly Passage[], name: keyof Passage) => runs.map((run) => run[name])

@@ -1,6 +1,5 @@
-// How fast everything is: `npm run bench -- [name …] [--json] [--check [--store]] [--rounds N]`.
-// Each bench is a program of its own, test/bench/<name>.ts, that prints its figures. docs/PERFORMANCE.md
-// says what they are.
+// How fast everything is. Each bench is a program of its own, test/bench/<name>.ts, that prints its figures.
+// docs/PERFORMANCE.md says what they are.
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { readFileSync, writeFileSync } from 'node:fs'
@@ -8,20 +7,19 @@ import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import type { Figure } from './harness/figure.ts'
 
-const benches = [
+/** Run where none is named; together they take less than 25 minutes. */
+const usual = [
   'receive',
   'commit',
   'wire',
   'ingest',
   'engines',
-  'read',
   'latency',
   'drain',
   'peers',
   'filter',
-  'gateway',
-  'fleet',
 ]
+const benches = [...usual, 'read', 'gateway', 'fleet']
 /** Those with figures that hold on any machine: bytes, and ratios of CPU times. */
 const checked = ['wire', 'receive', 'commit', 'ingest']
 /** What `--check` compares with, and how much worse it may be. */
@@ -35,15 +33,30 @@ const { values: options, positionals } = parseArgs({
     check: { type: 'boolean', default: false },
     store: { type: 'boolean', default: false },
     rounds: { type: 'string' },
+    all: { type: 'boolean', default: false },
+    help: { type: 'boolean', short: 'h', default: false },
   },
 })
+if (options.help) {
+  process.stdout.write(`npm run bench -- [name …] [--all] [--json] [--rounds N] [--check [--store]]
+
+names: ${benches.join(', ')}; without one ${usual.join(', ')}
+  --all       all of them, in about 35 minutes
+  --json      a list of {name, figure, unit, runs, holds}
+  --rounds N  in place of 5
+  --check     sizes and CPU ratios, in a short form, against the stored ones
+  --store     stores them
+`)
+  process.exit(0)
+}
 const unknown = positionals.find((name) => !benches.includes(name))
 if (unknown !== undefined) {
   process.stderr.write(`no bench "${unknown}": one of ${benches.join(', ')}\n`)
   process.exit(2)
 }
 
-const names = positionals.length > 0 ? positionals : options.check ? checked : benches
+const otherwise = options.check ? checked : options.all ? benches : usual
+const names = positionals.length > 0 ? positionals : otherwise
 const figures: Figure[] = []
 let failed = false
 for (const name of names) {
