@@ -23,7 +23,7 @@ import { openMetrics } from './metrics.ts'
 import { OutboxFailure } from './outbox/failure.ts'
 import { openHealed } from './outbox/heal.ts'
 import { registerOutbox } from './outbox-command.ts'
-import { openReserve, reserveBytes } from './reserve.ts'
+import { openReserve } from './reserve.ts'
 import { openDialer } from './source/dial.ts'
 import { printStatus } from './status.ts'
 import { openHttpLink } from './uplink/http.ts'
@@ -129,7 +129,7 @@ async function run(file: string): Promise<void> {
     },
   }
   // Its lock first: what a fleet's member remembers is this process's alone from then on.
-  let store = await openStore(config, log).catch((error: unknown) => {
+  let store = await openStore(data, log).catch((error: unknown) => {
     if (error instanceof OutboxFailure) return undefined // The agent knows how to wait for it.
     throw error
   })
@@ -141,7 +141,7 @@ async function run(file: string): Promise<void> {
     random: systemRandom,
     boot: bootId(),
     async openStore() {
-      const opened = store ?? (await openStore(begun, log))
+      const opened = store ?? (await openStore(data, log))
       store = undefined
       return opened
     },
@@ -187,14 +187,9 @@ async function run(file: string): Promise<void> {
   log.info('agent has stopped')
 }
 
-async function openStore({ data, outbox }: AgentConfig, log: Logger): Promise<Store> {
+async function openStore(data: string, log: Logger): Promise<Store> {
   const stamp = new Date().toISOString().replaceAll(':', '-')
-  const reserve = await reserveBytes(data, outbox.reserve)
-  const { store, report } = await openHealed(join(data, 'outbox'), {
-    aside: join(data, 'damaged'),
-    stamp,
-    reserve,
-  })
+  const { store, report } = await openHealed(join(data, 'outbox'), join(data, 'damaged'), stamp)
   for (const line of report) log.error(line)
   return store
 }

@@ -90,8 +90,7 @@ export async function outboxFolder(data: string): Promise<string> {
 async function repair({ data, json }: Options): Promise<void> {
   const folder = await outboxFolder(data)
   const stamp = new Date().toISOString().replaceAll(':', '-')
-  const aside = join(dirname(folder), 'damaged')
-  const { store, report } = await openHealed(folder, { aside, stamp })
+  const { store, report } = await openHealed(folder, join(dirname(folder), 'damaged'), stamp)
   try {
     if (!(await readMeta(store))) await refuseForeign(store)
     const { damage, repairs } = await recover(store, systemRandom, systemClock.wallMs())

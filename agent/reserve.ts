@@ -18,8 +18,8 @@ export function openReserve(file: string, bytes: number): Reserve {
     release: () => rm(file, { force: true }),
     async restore() {
       if (bytes === 0) return true
-      const { bavail, bsize } = await statfs(dirname(file))
-      const wanted = await reserveBytes(dirname(file), bytes)
+      const { blocks, bavail, bsize } = await statfs(dirname(file))
+      const wanted = Math.min(bytes, Math.floor(blocks * bsize * maxShare))
       const size = await sizeOf(file)
       if (size === wanted) return true
       if (bavail * bsize + size < wanted * headroom) return false
@@ -34,12 +34,6 @@ export function openReserve(file: string, bytes: number): Reserve {
       }
     },
   }
-}
-
-/** What a reserve of `bytes` comes to on the disk of `folder`. */
-export async function reserveBytes(folder: string, bytes: number): Promise<number> {
-  const { blocks, bsize } = await statfs(folder)
-  return Math.min(bytes, Math.floor(blocks * bsize * maxShare))
 }
 
 async function sizeOf(file: string): Promise<number> {

@@ -15,44 +15,34 @@ export interface Healed {
   report: string[]
 }
 
-export interface HealOptions {
-  /** Folder for damaged stores. */
-  aside: string
-  /** Names this one, such as a time. */
-  stamp: string
-  /** As for `openLevel`. */
-  reserve?: number
-}
-
 /**
  * Opens a store on whatever is there. LevelDB drops damaged records without a word, refuses to open at
  * others, and makes a new, empty store where its CURRENT file is missing. So its files are looked at first:
  * where something is wrong they are set aside whole, and what our own checksums vouch for is carried over
  * into a new store. What that leaves out is declared by the recovery, which looks for holes.
  *
+ * @param aside folder for damaged stores
+ * @param stamp names this one, such as a time
  * @throws UserError, OutboxFailure as `openLevel`
  */
-export async function openHealed(directory: string, options: HealOptions): Promise<Healed> {
+export async function openHealed(directory: string, aside: string, stamp: string): Promise<Healed> {
   await finishSalvage(directory).catch(explain)
-  const found = await openSound(directory, options.reserve)
+  const found = await openSound(directory)
   if ('store' in found) return { ...found, report: [] }
-  return salvage(directory, options, found.damage).catch(explain)
+  return salvage(directory, aside, stamp, found.damage).catch(explain)
 }
 
 /**
  * As `openHealed`, for who only wants to look: where something is wrong nothing is touched, and `damage`
  * says what. (LevelDB itself, let at damaged files, drops what it cannot read, for good.)
  */
-export async function openSound(
-  directory: string,
-  reserve?: number,
-): Promise<{ store: Store } | { damage: string }> {
+export async function openSound(directory: string): Promise<{ store: Store } | { damage: string }> {
   if (await locked(directory)) return { store: await openLevel(directory) } // Which says so.
   const { damage, newest } = await lookAt(directory).catch(explain)
   if (damage !== undefined) return { damage }
   await keepLogs(directory)
   try {
-    const store = await openLevel(directory, reserve)
+    const store = await openLevel(directory)
     if (newest && !isSame(await store.get(newest.key), newest.value)) {
       await store.close()
       return { damage: 'LevelDB could not read its log and has dropped it' }
@@ -157,7 +147,8 @@ function minorOf(dev: number): number {
  */
 async function salvage(
   directory: string,
-  { aside, stamp, reserve }: HealOptions,
+  aside: string,
+  stamp: string,
   why: string,
 ): Promise<Healed> {
   const made = directory + madeSuffix
@@ -168,7 +159,7 @@ async function salvage(
   await rename(directory, kept)
   await rename(made, directory)
   await syncFolder(dirname(directory))
-  const found = await openSound(directory, reserve)
+  const found = await openSound(directory)
   if ('damage' in found) throw new OutboxFailure('OUTBOX_OPEN_FAILED', found.damage)
   return {
     store: found.store,

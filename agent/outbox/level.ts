@@ -3,21 +3,16 @@ import { UserError } from '../../shared/failure.ts'
 import type { Store } from '../../shared/ports.ts'
 import { OutboxFailure } from './failure.ts'
 
-const usualWriteBuffer = 4 * 1024 * 1024
-
-/**
- * LevelDB as a `Store`. Its measured faults are in DESIGN.md; the outbox is written around them.
- *
- * @param reserve bytes that a full disk gets back, and that opening must do with; 0 where none are kept
- */
-export async function openLevel(directory: string, reserve = 0): Promise<Store> {
+/** LevelDB as a `Store`. Its measured faults are in DESIGN.md; the outbox is written around them. */
+export async function openLevel(directory: string): Promise<Store> {
   const level = new ClassicLevel<Uint8Array, Uint8Array>(directory, {
     keyEncoding: 'view',
     valueEncoding: 'view',
-    // Opening turns two logs, each a buffer and a write long, into tables before it deletes them.
+    // What is in flight is bounded by the outbox; a small cache suits a gateway.
     cacheSize: 2 * 1024 * 1024,
-    writeBufferSize:
-      reserve > 0 ? Math.min(usualWriteBuffer, Math.floor(reserve / 4)) : usualWriteBuffer,
+    // After a full disk, opening turns two logs, each up to a buffer and a write long, into tables before it
+    // deletes them. That has to fit into the reserve, on a disk of 16 MiB too.
+    writeBufferSize: 1024 * 1024,
     // Blocks are compact already; and files without compression can be read when LevelDB will not.
     compression: false,
   })

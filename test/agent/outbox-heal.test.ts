@@ -35,10 +35,7 @@ async function healed(
   t: TestContext,
   directory: string,
 ): Promise<{ outbox: Outbox; report: string[] }> {
-  const { store, report } = await openHealed(directory, {
-    aside: join(directory, '..', 'damaged'),
-    stamp: 'now',
-  })
+  const { store, report } = await openHealed(directory, join(directory, '..', 'damaged'), 'now')
   const outbox = await openOutbox(directory, { store })
   t.after(() => outbox.close())
   return { outbox, report }
@@ -148,7 +145,7 @@ test('foreign, empty and missing files are set aside, and the agent starts', asy
 test("another process's store is refused, not salvaged", async (t) => {
   const directory = join(await temporaryDirectory(t), 'outbox')
   await using _held = await openOutbox(directory)
-  const again = openHealed(directory, { aside: join(directory, '..', 'damaged'), stamp: 'now' })
+  const again = openHealed(directory, join(directory, '..', 'damaged'), 'now')
   await assert.rejects(again, UserError)
   assert.ok(!(await readdir(join(directory, '..'))).includes('damaged'))
 })
@@ -169,10 +166,7 @@ test('a store that is damaged twice in the same moment is set aside twice', asyn
   const directory = await store(t)
   for (let i = 0; i < 2; i++) {
     await rm(join(directory, 'CURRENT'))
-    const { store } = await openHealed(directory, {
-      aside: join(directory, '..', 'damaged'),
-      stamp: 'now',
-    })
+    const { store } = await openHealed(directory, join(directory, '..', 'damaged'), 'now')
     await store.close()
   }
   assert.deepEqual(await readdir(join(directory, '..', 'damaged')), ['now-outbox', 'now-outbox-2'])

@@ -59,10 +59,7 @@ async function live(t: Parameters<typeof temporaryDirectory>[0], strace: string,
     { env: { ...process.env, UV_THREADPOOL_SIZE: '1' } },
   )
   const { acknowledged, released, openings } = JSON.parse(stdout)
-  const { store, report } = await openHealed(folder, {
-    aside: join(directory, 'damaged'),
-    stamp: 'after',
-  })
+  const { store, report } = await openHealed(folder, join(directory, 'damaged'), 'after')
   await using outbox = await openOutbox('', { store, clock: systemClock })
   const told = `${fault}: ${[...report, ...outbox.damage].join('; ')}`
   const values: number[] = []

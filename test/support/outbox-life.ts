@@ -27,10 +27,7 @@ process.stdout.write(`${JSON.stringify(life)}\n`)
 
 async function live(): Promise<void> {
   const stamp = String(life.openings)
-  const { store } = await openHealed(join(directory, 'outbox'), {
-    aside: join(directory, 'damaged'),
-    stamp,
-  })
+  const { store } = await openHealed(join(directory, 'outbox'), join(directory, 'damaged'), stamp)
   try {
     await using outbox = await Outbox.open({
       store,
