@@ -39,9 +39,10 @@ const headersTimeoutMs = 10_000
 const keepAliveMs = 75_000
 /** Answers up to this length are sent in one piece. */
 const maxTextBytes = 4096
+/** Addresses are parsed as if the collector were called so. */
 const origin = 'http://collector'
 /** What nearly all requests are for: to parse it for each costs more than to read its body. */
-const batches = new URL('/v1/batches', origin)
+const batchesUrl = new URL('/v1/batches', origin)
 /** Time for answers in flight when the server stops. */
 const graceMs = 5000
 
@@ -138,7 +139,7 @@ async function handle(
 ): Promise<void> {
   let url: URL
   try {
-    url = request.url === batches.pathname ? batches : new URL(request.url ?? '/', origin)
+    url = request.url === batchesUrl.pathname ? batchesUrl : new URL(request.url ?? '/', origin)
   } catch {
     return send(response, json(400, { code: 'url', message: 'no such address' }))
   }
@@ -154,7 +155,7 @@ async function handle(
 
 export function send(response: ServerResponse, { status, headers, body }: HttpAnswer): void {
   response.writeHead(status, { ...headers, 'content-length': body.length })
-  // Only a text goes out with the head in one piece.
+  // Only a text goes out with the head in one piece; in Latin-1 each byte is a character, and back.
   if (body.length <= maxTextBytes) response.end(Buffer.from(body).toString('latin1'), 'latin1')
   else response.end(body)
 }

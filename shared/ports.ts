@@ -110,7 +110,7 @@ export interface DiskFile {
   read(offset: number, length: number): Promise<Uint8Array>
   /** Writes all chunks one behind the other from `offset`; not durable before `sync`. */
   write(chunks: readonly Uint8Array[], offset: number): Promise<void>
-  /** As `write` and then `sync`, in one call where the system has one. */
+  /** As `write`; these bytes, if not what was written before them, are durable once it resolves. */
   writeSynced(chunks: readonly Uint8Array[], offset: number): Promise<void>
   /** fdatasync. */
   sync(): Promise<void>

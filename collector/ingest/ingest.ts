@@ -149,12 +149,12 @@ function describe(answer: AppendAnswer): object {
     : base
 }
 
-/** An answer with a JSON document. */
 /** The log cannot do it now: come back. */
 export function unavailable({ code, message }: LogFailure): HttpAnswer {
   return json(503, { code, message: oneLine(message) }, { 'retry-after': String(retryAfterDiskS) })
 }
 
+/** An answer with a JSON document. */
 export function json(
   status: number,
   document: object,

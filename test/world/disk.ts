@@ -25,9 +25,9 @@ class Inode {
     this.unsynced.push(change)
   }
 
-  sync(): void {
-    for (const change of this.unsynced) this.synced.apply(change)
-    this.unsynced = []
+  sync(isMeant: (change: Change) => boolean): void {
+    for (const change of this.unsynced) if (isMeant(change)) this.synced.apply(change)
+    this.unsynced = this.unsynced.filter((change) => !isMeant(change))
   }
 }
 
@@ -219,7 +219,7 @@ export class SimulatedDisk {
   }
 
   /** @throws ENOSPC or EIO; part of the bytes may then have been written */
-  write(inode: Inode, chunks: readonly Uint8Array[], offset: number): void {
+  write(inode: Inode, chunks: readonly Uint8Array[], offset: number): Change {
     this.nextWrite?.()
     this.nextWrite = undefined
     const bytes = Buffer.concat(chunks)
@@ -236,18 +236,24 @@ export class SimulatedDisk {
       this.#coverage.hit('disk EIO on write')
       throw failure('EIO', 'write')
     }
-    inode.change({ kind: 'write', offset, bytes })
+    const change: Change = { kind: 'write', offset, bytes }
+    inode.change(change)
+    return change
   }
 
-  sync(inode: Inode): void {
+  /** @param only makes this one durable, and nothing that came before it */
+  sync(inode: Inode, only?: Change): void {
+    const isMeant = (change: Change) => only === undefined || change === only
     try {
       this.#failSync('sync')
     } catch (error) {
       // What could not be written is forgotten: a later sync knows nothing of it.
-      inode.unsynced = inode.unsynced.filter(() => this.#seeded.chance(0.5))
+      inode.unsynced = inode.unsynced.filter(
+        (change) => !isMeant(change) || this.#seeded.chance(0.5),
+      )
       throw error
     }
-    inode.sync()
+    inode.sync(isMeant)
   }
 
   #failSync(what: string): void {
@@ -309,23 +315,22 @@ class Port implements Disk {
     const write = async (chunks: readonly Uint8Array[], offset: number) => {
       writable()
       await this.#wait('change')
-      disk.write(inode, chunks, offset)
+      return disk.write(inode, chunks, offset)
     }
-    const sync = async () => {
+    const sync = async (only?: Change) => {
       await this.#wait('sync')
-      disk.sync(inode)
+      disk.sync(inode, only)
       // Between a sync that has happened and news of it, a process may die.
       await this.#wait('change')
     }
     return {
       size: async () => inode.current.size,
       read: async (offset, length) => inode.current.slice(offset, offset + length),
-      write,
-      writeSynced: async (chunks, offset) => {
+      write: async (chunks, offset) => {
         await write(chunks, offset)
-        await sync()
       },
-      sync,
+      writeSynced: async (chunks, offset) => sync(await write(chunks, offset)),
+      sync: () => sync(),
       truncate: async (size) => {
         writable()
         await this.#wait('change')

@@ -144,7 +144,7 @@ export const plantedBugs: readonly PlantedBug[] = [
     name: 'trust the second sync',
     file: 'collector/log/embedded/partition.ts',
     from: 'file.writeSynced(chunks, group)',
-    to: 'file.writeSynced(chunks, group).catch(() => file.sync())',
+    to: 'file.write(chunks, group).then(() => file.sync().catch(() => file.sync()))',
   },
   {
     name: 'a segment without a durable name',

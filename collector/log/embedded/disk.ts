@@ -34,8 +34,8 @@ export function nodeDisk(root: string): Disk {
   }
 }
 
-/** Where it is known to reach the disk's platters: the flag that makes each write durable. */
-const writesSynced = process.platform === 'linux' ? constants.O_RDWR | constants.O_DSYNC : undefined
+/** With these each write is durable, in one call. Elsewhere the flag promises less than a sync. */
+const syncedFlags = process.platform === 'linux' ? constants.O_RDWR | constants.O_DSYNC : undefined
 
 class NodeFile implements DiskFile {
   readonly #handle: FileHandle
@@ -68,11 +68,11 @@ class NodeFile implements DiskFile {
   }
 
   async writeSynced(chunks: readonly Uint8Array[], offset: number): Promise<void> {
-    if (writesSynced === undefined) {
+    if (syncedFlags === undefined) {
       await this.write(chunks, offset)
       return this.sync()
     }
-    this.#synced ??= await open(this.#path, writesSynced)
+    this.#synced ??= await open(this.#path, syncedFlags)
     await writeAll(this.#synced, chunks, offset)
   }
 
@@ -85,8 +85,11 @@ class NodeFile implements DiskFile {
   }
 
   async close(): Promise<void> {
-    await this.#synced?.close()
-    await this.#handle.close()
+    try {
+      await this.#synced?.close()
+    } finally {
+      await this.#handle.close()
+    }
   }
 }
 
