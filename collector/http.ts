@@ -37,12 +37,6 @@ export type Upgrader = (request: IncomingMessage, socket: Duplex, head: Buffer) 
 const headersTimeoutMs = 10_000
 /** Longer than a client keeps an idle connection, so that it is the client that closes it. */
 const keepAliveMs = 75_000
-/** Answers up to this length are sent in one piece. */
-const maxTextBytes = 4096
-/** Addresses are parsed as if the collector were called so. */
-const origin = 'http://collector'
-/** What nearly all requests are for: to parse it for each costs more than to read its body. */
-const batchesUrl = new URL('/v1/batches', origin)
 /** Time for answers in flight when the server stops. */
 const graceMs = 5000
 
@@ -139,7 +133,7 @@ async function handle(
 ): Promise<void> {
   let url: URL
   try {
-    url = request.url === batchesUrl.pathname ? batchesUrl : new URL(request.url ?? '/', origin)
+    url = new URL(request.url ?? '/', 'http://collector')
   } catch {
     return send(response, json(400, { code: 'url', message: 'no such address' }))
   }
@@ -154,10 +148,7 @@ async function handle(
 }
 
 export function send(response: ServerResponse, { status, headers, body }: HttpAnswer): void {
-  response.writeHead(status, { ...headers, 'content-length': body.length })
-  // Only a text goes out with the head in one piece; in Latin-1 each byte is a character, and back.
-  if (body.length <= maxTextBytes) response.end(Buffer.from(body).toString('latin1'), 'latin1')
-  else response.end(body)
+  response.writeHead(status, { ...headers, 'content-length': body.length }).end(body)
 }
 
 /**
