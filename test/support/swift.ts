@@ -1,10 +1,10 @@
 import { type ChildProcess, execFile, spawn } from 'node:child_process'
-import { once } from 'node:events'
 import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { TestContext } from 'node:test'
 import { promisify } from 'node:util'
 import { cleanUp } from './clean-up.ts'
+import { endProcess } from './end-process.ts'
 import { freePort } from './free-port.ts'
 import { absent, needs } from './needs.ts'
 import { poll } from './poll.ts'
@@ -121,11 +121,7 @@ export class Swift {
   }
 
   async #stop(): Promise<void> {
-    for (const child of this.#processes) {
-      if (child.exitCode !== null || child.signalCode !== null) continue
-      child.kill('SIGKILL')
-      await once(child, 'exit')
-    }
+    for (const child of this.#processes) await endProcess(child)
   }
 }
 
