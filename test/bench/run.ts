@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import type { Figure } from './harness/figure.ts'
 
-/** Run where none is named; together they take less than 25 minutes. */
+/** Run where none is named: agent and collector, in about 25 minutes. */
 const usual = [
   'receive',
   'commit',
@@ -41,7 +41,7 @@ if (options.help) {
   process.stdout.write(`npm run bench -- [name …] [--all] [--json] [--rounds N] [--check [--store]]
 
 names: ${benches.join(', ')}; without one ${usual.join(', ')}
-  --all       all of them, in about 35 minutes
+  --all       all of them, in over half an hour
   --json      a list of {name, figure, unit, runs, holds}
   --rounds N  in place of 5
   --check     sizes and CPU ratios, in a short form, against the stored ones
