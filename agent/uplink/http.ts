@@ -2,12 +2,10 @@ import { readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { type Dispatcher, Pool, ProxyAgent } from 'undici'
 import { UserError } from '../../shared/failure.ts'
-import type { HttpAnswer, HttpLink } from '../../shared/ports.ts'
+import type { HttpLink } from '../../shared/ports.ts'
 import { proxyFor } from '../../shared/proxy.ts'
 import { identityTls } from '../enrol/identity.ts'
-
-/** Bytes of an answer's body that are read; a collector's are far smaller. */
-const maxAnswerBytes = 64 * 1024
+import { exchange } from './exchange.ts'
 
 interface HttpLinkOptions {
   url: string
@@ -32,35 +30,23 @@ export function openHttpLink(options: HttpLinkOptions): HttpLink {
   const authorization = credentials.authorization()
   let dispatcher = openDispatcher(origin, credentials.read(), options.proxy)
   return {
-    async post({ path, headers, body, timeoutMs }, signal): Promise<HttpAnswer> {
+    async post({ path, headers, body, timeoutMs }, signal) {
       if (credentials.haveChanged) {
         const old = dispatcher
         dispatcher = openDispatcher(origin, credentials.read(), options.proxy)
         old.close().catch(() => {}) // Once it has answered what is under way.
       }
-      const response = await dispatcher.request({
-        origin,
-        method: 'POST',
-        path: base + path,
-        headers: { ...headers, ...authorization },
-        body,
-        signal: AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]),
-        headersTimeout: timeoutMs,
-        bodyTimeout: timeoutMs,
-      })
-      const chunks: Buffer[] = []
-      let length = 0
-      for await (const chunk of response.body) {
-        chunks.push(chunk)
-        length += chunk.length
-        if (length > maxAnswerBytes) break
-      }
-      const plain = Object.entries(response.headers).map(([name, value]) => [name, String(value)])
-      return {
-        status: response.statusCode,
-        headers: Object.fromEntries(plain),
-        body: Buffer.concat(chunks).subarray(0, maxAnswerBytes),
-      }
+      return exchange(
+        dispatcher,
+        {
+          origin,
+          method: 'POST',
+          path: base + path,
+          headers: { ...headers, ...authorization },
+          body,
+        },
+        { timeoutMs, signal },
+      )
     },
     close: () => dispatcher.destroy(),
   }

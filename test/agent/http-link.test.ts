@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { getEventListeners } from 'node:events'
 import { createServer, type IncomingMessage } from 'node:http'
 import { connect } from 'node:net'
 import { type TestContext, test } from 'node:test'
@@ -52,4 +53,81 @@ test('a missing authority is named', () => {
     () => openHttpLink({ url: 'https://127.0.0.1', ca: '/nowhere/ca.pem' }),
     (error) => error instanceof UserError && /uplink\.ca: \/nowhere\/ca\.pem/.test(error.message),
   )
+})
+
+test('no answer in time is a time-out; what it leaves does not hold up the next request', async (t) => {
+  let silent = true
+  const port = await listening(
+    t,
+    createServer((request, response) => {
+      request.resume().on('end', () => {
+        if (!silent) response.end('answered')
+      })
+    }),
+  )
+  const link = openHttpLink({ url: `http://127.0.0.1:${port}` })
+  t.after(() => link.close())
+  const { signal } = new AbortController()
+  const request = { path: '/v1/batches', headers: {}, body: new Uint8Array(3) }
+  await assert.rejects(link.post({ ...request, timeoutMs: 20 }, signal), { name: 'TimeoutError' })
+  silent = false
+  const answer = await link.post({ ...request, timeoutMs: 5_000 }, signal)
+  assert.equal(Buffer.from(answer.body).toString(), 'answered')
+})
+
+test('a request that is given up ends with the reason, its listener taken back', async (t) => {
+  const arrived = Promise.withResolvers<void>()
+  const port = await listening(
+    t,
+    createServer((request) => {
+      request.resume().on('end', () => arrived.resolve())
+    }),
+  )
+  const link = openHttpLink({ url: `http://127.0.0.1:${port}` })
+  t.after(() => link.close())
+  const controller = new AbortController()
+  const request = { path: '/', headers: {}, body: new Uint8Array(3), timeoutMs: 60_000 }
+  const answer = link.post(request, controller.signal)
+  await arrived.promise
+  assert.equal(getEventListeners(controller.signal, 'abort').length, 1)
+  controller.abort(new Error('the agent stops'))
+  await assert.rejects(answer, { message: 'the agent stops' })
+  assert.equal(getEventListeners(controller.signal, 'abort').length, 0)
+  await assert.rejects(link.post(request, controller.signal), { message: 'the agent stops' })
+})
+
+test('an answer without end is cut, and its connection let go', async (t) => {
+  const left = Promise.withResolvers<void>()
+  const port = await listening(
+    t,
+    createServer((request, response) => {
+      const more = () => void response.write(Buffer.alloc(16_384, 'x'), () => setImmediate(more))
+      response.on('close', left.resolve)
+      request.resume().on('end', more)
+    }),
+  )
+  const link = openHttpLink({ url: `http://127.0.0.1:${port}` })
+  t.after(() => link.close())
+  const request = { path: '/', headers: {}, body: new Uint8Array(3), timeoutMs: 5_000 }
+  const { status, body } = await link.post(request, new AbortController().signal)
+  assert.equal(status, 200)
+  assert.equal(body.length, 65_536)
+  await left.promise
+})
+
+test('a collector that breaks off, or is not there, is an error that says so', async (t) => {
+  const port = await listening(
+    t,
+    createServer((request, response) => {
+      response.write('half', () => request.socket.destroy())
+    }),
+  )
+  const link = openHttpLink({ url: `http://127.0.0.1:${port}` })
+  t.after(() => link.close())
+  const request = { path: '/', headers: {}, body: new Uint8Array(3), timeoutMs: 5_000 }
+  const { signal } = new AbortController()
+  await assert.rejects(link.post(request, signal), { code: 'UND_ERR_SOCKET' })
+  const nobody = openHttpLink({ url: 'http://127.0.0.1:1' })
+  t.after(() => nobody.close())
+  await assert.rejects(nobody.post(request, signal), { code: 'ECONNREFUSED' })
 })
