@@ -40,6 +40,8 @@ export type UplinkConfig = z.infer<typeof uplinkSchema>
 
 /** Entries with fewer sequences than this are encoded anew as one, once, when a batch closes. */
 const mergeBelow = 500
+/** A smaller body goes as it is: to set up a compressor costs more than the some hundred bytes that it saves. */
+const worthCompressing = 512
 /** The ledger travels this often. */
 const ledgerEveryMs = 10_000
 /** Readings set aside without one being accepted in between, after which the uplink waits. */
@@ -356,10 +358,12 @@ export class Uplink {
       },
       items,
     )
-    const body = await compress(chunks, this.#encoding)
+    const length = chunks.reduce((sum, chunk) => sum + chunk.length, 0)
+    const encoding = length < worthCompressing ? 'identity' : this.#encoding
+    const body = compress(chunks, encoding)
     const headers = {
       'content-type': 'application/cbor',
-      ...(this.#encoding !== 'identity' && { 'content-encoding': this.#encoding }),
+      ...(encoding !== 'identity' && { 'content-encoding': encoding }),
     }
     try {
       const answer = await link.post(

@@ -10,6 +10,8 @@ import type { AdmittedReading } from '../../shared/reading.ts'
 export class ModelCollector implements HttpLink {
   readonly batches: Batch[] = []
   readonly held = new Map<string, { sequence: number; chain: Chain }>()
+  /** Content encodings of what was asked of it and not answered in its stead. */
+  readonly encodings: string[] = []
   requests = 0
   before: (request: HttpRequest) => HttpAnswer | undefined = () => undefined
   /** Answers are lost after the batch was taken. */
@@ -21,7 +23,8 @@ export class ModelCollector implements HttpLink {
     const instead = this.before(request)
     if (instead) return instead
     const encoding = (request.headers['content-encoding'] ?? 'identity') as 'identity'
-    const bytes = await inflate(request.body, encoding, 8 * 2 ** 20)
+    this.encodings.push(encoding)
+    const bytes = inflate(request.body, encoding, 8 * 2 ** 20)
     inspectBatch(bytes)
     const batch = decodeBatch(bytes)
     const answer = this.#take(batch)
