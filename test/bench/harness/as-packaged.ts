@@ -1,8 +1,17 @@
+import { availableParallelism } from 'node:os'
 import { fileURLToPath } from 'node:url'
 
 const command = fileURLToPath(new URL('../../../headgate.mjs', import.meta.url))
 
 /** Starts a program with the packaged agent's settings of V8, which trade some time for memory. */
 export const asPackaged = {
-  command: [process.execPath, '--max-semi-space-size=2', '--optimize-for-size', command],
+  command: [
+    process.execPath,
+    '--max-semi-space-size=2',
+    '--optimize-for-size',
+    '--v8-pool-size=1',
+    command,
+  ],
+  // What the C library does by itself; so set, `headgate` does not add settings of its own.
+  env: { MALLOC_ARENA_MAX: String(8 * availableParallelism()) },
 }
