@@ -107,6 +107,11 @@ interface Body {
   others: Other[]
 }
 
+const seriesScratch = new Scratch((length) => new Uint16Array(length))
+const msScratch = new Scratch((length) => new Float64Array(length))
+const nanosScratch = new Scratch((length) => new Float64Array(length))
+const qualityScratch = new Scratch((length) => new Int32Array(length))
+
 /**
  * Writes the body of an item.
  *
@@ -115,10 +120,10 @@ interface Body {
 export function writeReadings(writer: CborWriter, readings: readonly AdmittedReading[]): void {
   const count = readings.length
   const indexes = new Map<Series, number>()
-  const seriesOf = new Uint16Array(count)
-  const ms = new Float64Array(count)
-  const nanos = new Float64Array(count)
-  const qualities = new Int32Array(count)
+  const seriesOf = seriesScratch.take(count)
+  const ms = msScratch.take(count)
+  const nanos = nanosScratch.take(count)
+  const qualities = qualityScratch.take(count)
   const arrivals: Arrival[] = new Array(count)
   let from = Infinity
   let to = -Infinity
@@ -272,10 +277,6 @@ function decode(
   readArrivals({ perMs, runs: columns.arrivals }, count, from, into?.arrived)
   return { seriesOf, starts }
 }
-
-const msScratch = new Scratch((length) => new Float64Array(length))
-const nanosScratch = new Scratch((length) => new Float64Array(length))
-const qualityScratch = new Scratch((length) => new Int32Array(length))
 
 /** @throws WireFailure */
 export function readReadings(

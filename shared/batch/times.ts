@@ -65,8 +65,8 @@ export function timeColumns(
   sharing.clear()
   behind.clear()
   const clocks = new SeriesClocks(sourceOf, 0, paces.steady)
-  const ticks = new Float64Array(length)
-  const own = new Uint8Array(length)
+  const ticks = tickScratch.take(length)
+  const own = ownScratch.take(length)
   let run = 0
   for (let i = 0; i < length; i++) {
     const series = seriesOf[i]!
@@ -78,8 +78,8 @@ export function timeColumns(
       run = 0
     }
     clocks.came(series, ticks[i]!, shares)
+    own[i] = shares ? 0 : 1
     if (shares) continue
-    own[i] = 1
     if (nanoTick > 0) behind.varint(nanos[i]! / nanoTick)
   }
 
@@ -88,7 +88,9 @@ export function timeColumns(
   let count = 0
   let pace = 0
   let fewest = Infinity
-  for (const candidate of Object.values(paces)) {
+  // Where no series comes twice, all paces expect the same.
+  const candidates = sourceOf.length === length ? [paces.steady] : Object.values(paces)
+  for (const candidate of candidates) {
     const clocks = new SeriesClocks(sourceOf, step, candidate)
     let bits = 0
     count = 0
@@ -120,6 +122,8 @@ export function timeColumns(
 }
 
 type Misses = Float64Array
+const tickScratch = new Scratch((length) => new Float64Array(length))
+const ownScratch = new Scratch((length) => new Uint8Array(length))
 const missScratch = [0, 1].map(() => new Scratch((length) => new Float64Array(length)))
 
 function bitLength(value: number): number {
@@ -153,7 +157,11 @@ const unknown = 0
 const alone = 1
 const shared = 2
 
-/** When a reading is expected, in ticks, and whether at the time of the one before it. */
+const levelScratch = new Scratch((length) => new Float64Array(length))
+const stepScratch = new Scratch((length) => new Float64Array(length))
+const stateScratch = new Scratch((length) => new Uint8Array(length))
+
+/** When a reading is expected, in ticks, and whether at the time of the one before it. One at a time. */
 class SeriesClocks {
   readonly #sourceOf: Uint16Array
   readonly #pace: number
@@ -168,9 +176,9 @@ class SeriesClocks {
   constructor(sourceOf: Uint16Array, step: number, pace: number) {
     this.#sourceOf = sourceOf
     this.#pace = pace
-    this.#level = new Float64Array(sourceOf.length)
-    this.#step = new Float64Array(sourceOf.length).fill(step)
-    this.#state = new Uint8Array(sourceOf.length)
+    this.#level = levelScratch.take(sourceOf.length)
+    this.#step = stepScratch.take(sourceOf.length).fill(step)
+    this.#state = stateScratch.take(sourceOf.length).fill(unknown)
   }
 
   shares(series: number): boolean {
@@ -222,9 +230,9 @@ export function readTimes(
   const behind = new VarintReader(columns.nanos, 'nanos')
   const count = seriesOf.length
   // `SeriesClocks` spelled out: this loop is a collector's hottest.
-  const levels = new Float64Array(sourceOf.length)
-  const stepsOf = new Float64Array(sourceOf.length).fill(step)
-  const states = new Uint8Array(sourceOf.length)
+  const levels = levelScratch.take(sourceOf.length)
+  const stepsOf = stepScratch.take(sourceOf.length).fill(step)
+  const states = stateScratch.take(sourceOf.length).fill(unknown)
   let n = 0
   let lowest = Infinity
   let highest = -Infinity
