@@ -33,29 +33,36 @@ export function orderColumn(seriesOf: Uint16Array, seriesCount: number): Uint8Ar
 const seriesScratch = new Scratch((length) => new Uint16Array(length))
 
 /**
- * @returns valid until the next call
+ * @returns which series each reading belongs to, valid until the next call; and how many each series has, at its
+ *   number plus one
  * @throws WireFailure unless there are `count` readings and every series has one
  */
-export function readOrder(bytes: Uint8Array, count: number, seriesCount: number): Uint16Array {
+export function readOrder(
+  bytes: Uint8Array,
+  count: number,
+  seriesCount: number,
+): { seriesOf: Uint16Array; counts: Uint32Array } {
   const column = new VarintReader(bytes, 'order')
   const order = new Expectation(seriesCount)
   const seriesOf = seriesScratch.take(count)
+  const counts = new Uint32Array(seriesCount + 1)
   let at = 0
   while (at < count) {
     const run = column.done ? count - at : column.next()
     if (run > count - at) throw invalid('order: more than readings')
-    order.run(seriesOf, at, at + run)
+    order.run(seriesOf, counts, at, at + run)
     at += run
     if (at === count) break
     const series = column.next()
     if (series >= seriesCount) throw invalid('order: no such series')
     if (series > order.seen) throw invalid('order: series out of order of appearance')
     seriesOf[at++] = series
+    counts[series + 1]!++
     order.came(series)
   }
   column.end()
   if (order.seen !== seriesCount) throw invalid('order: a series without readings')
-  return seriesOf
+  return { seriesOf, counts }
 }
 
 class Expectation {
@@ -73,17 +80,19 @@ class Expectation {
     this.#next = new Uint16Array(seriesCount)
   }
 
-  /** Readings [from, to) of `seriesOf` come as expected, and are filled in. */
-  run(seriesOf: Uint16Array, from: number, to: number): void {
+  /** Readings [from, to) of `seriesOf` come as expected, and are filled in and counted. */
+  run(seriesOf: Uint16Array, counts: Uint32Array, from: number, to: number): void {
     const next = this.#next
     for (let at = from; at < to; ) {
       seriesOf[at++] = this.expected
+      counts[this.expected + 1]!++
       this.came(this.expected)
       // Round after round in which nothing is learned.
       let last = this.#last
       while (at < to && next[last]! > 0) {
         last = next[last]! - 1
         seriesOf[at++] = last
+        counts[last + 1]!++
       }
       this.#expectAfter(last)
     }

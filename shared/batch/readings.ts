@@ -180,12 +180,19 @@ function isWithin(value: number, min: number, max: number): boolean {
   return Number.isInteger(value) && value >= min && value <= max
 }
 
-/** Position of each series' first value, and behind the last series the number of values. */
 function startsOf(seriesOf: Uint16Array, seriesCount: number): Uint32Array {
-  const starts = new Uint32Array(seriesCount + 1)
-  for (let i = 0; i < seriesOf.length; i++) starts[seriesOf[i]! + 1]!++
-  for (let series = 0; series < seriesCount; series++) starts[series + 1]! += starts[series]!
-  return starts
+  const counts = new Uint32Array(seriesCount + 1)
+  for (let i = 0; i < seriesOf.length; i++) counts[seriesOf[i]! + 1]!++
+  return addUp(counts)
+}
+
+/**
+ * Makes of how many values each series has, at its number plus one, the position of each series' first value, and
+ * behind the last series the number of values.
+ */
+function addUp(counts: Uint32Array): Uint32Array {
+  for (let series = 1; series < counts.length; series++) counts[series]! += counts[series - 1]!
+  return counts
 }
 
 function writeBody(writer: CborWriter, { integers, columns, dictionary, texts, others }: Body) {
@@ -265,13 +272,13 @@ function decode(
   const { integers, columns, dictionary, texts, others } = body
   const { from, span, tick, step, pace, nanoTick, perMs } = integers
   const { sourceOf, channelOf } = dictionary
-  const seriesOf = readOrder(columns.order, count, sourceOf.length)
+  const { seriesOf, counts } = readOrder(columns.order, count, sourceOf.length)
+  const starts = addUp(counts)
   const { sharing, steps, nanos } = columns
   const timed = { tick, step, pace, nanoTick, sharing, steps, nanos }
   const { earliestMs, latestMs } = readTimes(timed, seriesOf, sourceOf, from, into?.times)
   if (earliestMs !== from || latestMs !== from + span)
     throw invalid('from and span: not of these times')
-  const starts = startsOf(seriesOf, sourceOf.length)
   readValues({ ...columns, texts, others }, starts, channelOf, into?.values)
   readQualities(columns.qualities, count, into?.qualities)
   readArrivals({ perMs, runs: columns.arrivals }, count, from, into?.arrived)
