@@ -26,17 +26,7 @@ const checked = ['wire', 'receive', 'commit', 'ingest']
 const storedFile = fileURLToPath(new URL('./stored.json', import.meta.url))
 const tolerance = 0.3
 
-const { values: options, positionals } = parseArgs({
-  allowPositionals: true,
-  options: {
-    json: { type: 'boolean', default: false },
-    check: { type: 'boolean', default: false },
-    store: { type: 'boolean', default: false },
-    rounds: { type: 'string' },
-    all: { type: 'boolean', default: false },
-    help: { type: 'boolean', short: 'h', default: false },
-  },
-})
+const { values: options, positionals } = given()
 if (options.help) {
   process.stdout.write(`npm run bench -- [name …] [--all] [--json] [--rounds N] [--check [--store]]
 
@@ -48,6 +38,10 @@ names: ${benches.join(', ')}; without one ${usual.join(', ')}
   --store     stores them
 `)
   process.exit(0)
+}
+if (options.rounds !== undefined && !/^[1-9]\d*$/.test(options.rounds)) {
+  process.stderr.write('--rounds: expected a whole number from 1 on\n')
+  process.exit(2)
 }
 const unknown = positionals.find((name) => !benches.includes(name))
 if (unknown !== undefined) {
@@ -74,6 +68,25 @@ if (options.check) {
   else for (const problem of compare()) complain(problem)
 } else for (const { name, holds } of figures) if (holds === false) complain(`${name} does not hold`)
 process.exitCode = failed ? 1 : 0
+
+function given() {
+  try {
+    return parseArgs({
+      allowPositionals: true,
+      options: {
+        json: { type: 'boolean', default: false },
+        check: { type: 'boolean', default: false },
+        store: { type: 'boolean', default: false },
+        rounds: { type: 'string' },
+        all: { type: 'boolean', default: false },
+        help: { type: 'boolean', short: 'h', default: false },
+      },
+    })
+  } catch (error) {
+    process.stderr.write(`${(error as Error).message.split('. ')[0]}: see --help\n`)
+    process.exit(2)
+  }
+}
 
 function complain(problem: string): void {
   process.stderr.write(`${problem}\n`)
