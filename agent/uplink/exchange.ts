@@ -9,8 +9,8 @@ const maxAnswerBytes = 64 * 1024
  * One request and its answer. A streaming body, an async iterator and combined signals, as undici's own
  * `request` has them, cost a gateway several times what the exchange itself does.
  *
- * @throws TimeoutError (a DOMException) without a whole answer after `timeoutMs`; the reason of `signal`; what
- *   undici says of the connection
+ * @throws TimeoutError (a DOMException) when it was begun and is not over after `timeoutMs`, and ConnectTimeoutError
+ *   when there was no connection until then; the reason of `signal`; what undici says of the connection
  */
 export function exchange(
   dispatcher: Dispatcher,
@@ -41,7 +41,7 @@ export function exchange(
       reject(reason)
     }
     const aborted = () => giveUp(signal.reason)
-    const timer = setTimeout(() => giveUp(timeoutError()), timeoutMs)
+    const timer = setTimeout(() => giveUp(timeoutError(controller !== undefined)), timeoutMs)
     signal.addEventListener('abort', aborted)
     dispatcher.dispatch(
       // The time limit is for the whole of it, and is kept here.
@@ -78,6 +78,9 @@ function plain(headers: IncomingHttpHeaders): Record<string, string> {
   return Object.fromEntries(entries)
 }
 
-function timeoutError(): Error {
-  return new DOMException('no answer in time', 'TimeoutError')
+/** Only a request that was begun says anything of how much the link can carry. */
+function timeoutError(begun: boolean): Error {
+  if (begun) return new DOMException('no answer in time', 'TimeoutError')
+  const named = { name: 'ConnectTimeoutError', code: 'UND_ERR_CONNECT_TIMEOUT' }
+  return Object.assign(new Error('no connection in time'), named)
 }

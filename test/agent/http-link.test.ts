@@ -75,6 +75,17 @@ test('no answer in time is a time-out; what it leaves does not hold up the next 
   assert.equal(Buffer.from(answer.body).toString(), 'answered')
 })
 
+test('where there is no connection in time, that says nothing of how much the link can carry', async (t) => {
+  const silent = createServer().on('connect', () => {})
+  const proxy = await listening(t, silent)
+  const link = openHttpLink({ url: 'http://127.0.0.1:1', proxy: `http://127.0.0.1:${proxy}` })
+  t.after(() => link.close())
+  const request = { path: '/', headers: {}, body: new Uint8Array(3), timeoutMs: 100 }
+  await assert.rejects(link.post(request, new AbortController().signal), {
+    name: 'ConnectTimeoutError',
+  })
+})
+
 test('a request that is given up ends with the reason, its listener taken back', async (t) => {
   const arrived = Promise.withResolvers<void>()
   const port = await listening(
