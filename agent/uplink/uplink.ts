@@ -116,6 +116,8 @@ export class Uplink {
     released: 0,
   }
   #encoding: 'zstd' | 'gzip' | 'identity'
+  /** Smaller bodies go as they are, unless a collector wants none such. */
+  #worthCompressing = worthCompressing
   /** Bytes of bodies sent, answered or not, since the outbox last counted them. */
   #wireBytes = 0
   #attempt = 0
@@ -359,7 +361,7 @@ export class Uplink {
       items,
     )
     const length = chunks.reduce((sum, chunk) => sum + chunk.length, 0)
-    const encoding = length < worthCompressing ? 'identity' : this.#encoding
+    const encoding = length < this.#worthCompressing ? 'identity' : this.#encoding
     const body = compress(chunks, encoding)
     const headers = {
       'content-type': 'application/cbor',
@@ -371,6 +373,11 @@ export class Uplink {
         signal,
       )
       const outcome = readAnswer(answer)
+      if (outcome.kind === 'encoding' && encoding !== this.#encoding) {
+        this.#worthCompressing = 0
+        const reason = 'it takes no body without a content encoding'
+        return { outcome: { kind: 'unknown', reason, timedOut: false }, bytes: body.length }
+      }
       if (outcome.kind === 'accepted' && withLedger) this.#ledgerSentMs = nowMs
       return { outcome, bytes: body.length }
     } catch (error) {

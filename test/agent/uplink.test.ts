@@ -278,6 +278,20 @@ test('a body is compressed where that saves something worth the effort', async (
   assert.deepEqual(collector.encodings, ['identity', 'zstd'])
 })
 
+test('a collector that wants no body as it is gets small ones compressed too', async (t) => {
+  const { outbox, collector, drain } = await rig(t)
+  collector.before = ({ headers }) =>
+    headers['content-encoding'] === undefined
+      ? json(415, {}, { 'accept-encoding': 'zstd, gzip' })
+      : undefined
+  for (const count of [2, 3]) {
+    await outbox.commit(groupOf(readings(count)))
+    await drain()
+  }
+  assert.deepEqual(collector.encodings, ['zstd', 'zstd'])
+  assert.equal(collector.requests, 3)
+})
+
 test('a link too slow for a batch gets smaller ones', async (t) => {
   const { outbox, collector, drain } = await rig(t)
   collector.before = ({ body }) => {
