@@ -1,4 +1,3 @@
-import { availableParallelism } from 'node:os'
 import { fileURLToPath } from 'node:url'
 
 const command = fileURLToPath(new URL('../../../headgate.mjs', import.meta.url))
@@ -12,6 +11,6 @@ export const asPackaged = {
     '--v8-pool-size=1',
     command,
   ],
-  // What the C library does by itself; so set, `headgate` does not add settings of its own.
-  env: { MALLOC_ARENA_MAX: String(8 * availableParallelism()) },
+  // As the package's unit has it; so set, `headgate` does not add settings of its own.
+  env: { MALLOC_ARENA_MAX: '1' },
 }
