@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import type { Figure } from './harness/figure.ts'
 
-/** Run where none is named: agent and collector, in about 25 minutes. */
+/** Run where none is named: agent and collector, in less than 25 minutes. */
 const usual = [
   'receive',
   'commit',
