@@ -13,6 +13,7 @@ export function openLog(disk: Disk, options: Partial<EmbeddedOptions> = {}): Pro
     logger: silentLog,
     segmentBytes: 2 ** 20,
     groupBytes: 2 ** 20,
+    headroomBytes: 256,
     retention: { bytes: undefined, ageMs: undefined },
     ...options,
   })

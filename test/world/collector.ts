@@ -79,6 +79,7 @@ export class SimulatedCollector {
         logger,
         segmentBytes,
         groupBytes: 16 * 1024,
+        headroomBytes: 2 * 1024,
         retention: { bytes: undefined, ageMs: undefined },
       })
     } catch (error) {

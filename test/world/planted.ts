@@ -80,6 +80,12 @@ export const plantedBugs: readonly PlantedBug[] = [
     to: 'file.write(chunks, group)',
   },
   {
+    name: 'write where room is being made',
+    file: 'collector/log/embedded/partition.ts',
+    from: 'await headroom.free(group + length)',
+    to: '',
+  },
+  {
     name: 'reuse a sequence',
     file: 'agent/outbox/outbox.ts',
     from: 'id: this.#random.bytes(16),',

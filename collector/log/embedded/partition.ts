@@ -9,6 +9,7 @@ import { PartitionTier } from '../tier/tier.ts'
 import { Bell } from './bell.ts'
 import { makeFolder, type Segment, segmentPath } from './folder.ts'
 import { decodeHead, encodeHead, type Frame, makeMark, maxHeadLength } from './frame.ts'
+import { Headroom } from './headroom.ts'
 import { SegmentIndex } from './index.ts'
 import type { PartitionView } from './reader.ts'
 import { noteLedger, type Recovered, recover } from './recovery.ts'
@@ -32,6 +33,8 @@ export interface PartitionOptions {
   segmentBytes: number
   /** Most bytes that one synced write takes, unless a single batch is larger. */
   groupBytes: number
+  /** Room that is made ahead for small groups, at a time; default 1 MiB. */
+  headroomBytes?: number
   /** What is too much, or has arrived too long ago; undefined keeps everything. */
   retention: {
     bytes: number | undefined
@@ -54,6 +57,7 @@ interface Active {
   segment: Segment
   index: SegmentIndex
   header: SegmentHeader
+  headroom: Headroom
 }
 
 /** How long a disk in trouble is left alone before it is tried again. */
@@ -191,7 +195,7 @@ export class Partition implements PartitionView {
     await this.#upkeep.done()
     this.#state = 'closed'
     this.#bell.ring()
-    await this.#active.file.close().catch(() => {})
+    await finish(this.#active)
   }
 
   async #writeAll(): Promise<void> {
@@ -238,7 +242,7 @@ export class Partition implements PartitionView {
     const { summary } = this.#active.index
     if (summary.frames > 0 && summary.end + bytes > this.#options.segmentBytes) await this.#roll()
 
-    const { file, index, header } = this.#active
+    const { file, index, header, headroom } = this.#active
     const { mark } = header
     const group = index.summary.end
     const next = perStream((stream) => index.summary.streams[stream].next)
@@ -248,10 +252,13 @@ export class Partition implements PartitionView {
       return head
     })
     const chunks = entries.flatMap(({ body }, i) => [heads[i]!, body])
+    const length = chunks.reduce((sum, chunk) => sum + chunk.length, 0)
+    await headroom.free(group + length)
     const written = file.writeSynced(chunks, group)
     const frames = heads.map((head) => decodeHead(head, 0)!)
     await this.#checkMeanwhile(entries, written, group)
     for (const frame of frames) index.add(index.summary.end, frame)
+    headroom.written(index.summary.end, length)
     this.#bell.ring()
     return frames
   }
@@ -269,8 +276,8 @@ export class Partition implements PartitionView {
       check(entries)
     } catch (failure) {
       await written
-      const { file } = this.#active
-      await file.truncate(group)
+      const { file, headroom } = this.#active
+      await headroom.cut(group)
       await file.sync()
       throw failure
     }
@@ -287,7 +294,7 @@ export class Partition implements PartitionView {
       first: perStream((stream) => summary.streams[stream].next),
     })
     this.#kept.segments = [...this.#kept.segments, this.#active.segment]
-    await sealed.file.close().catch(() => {})
+    await finish(sealed)
     this.#upkeep.afterSealing(sealed.segment, sealed.index)
   }
 
@@ -318,10 +325,10 @@ export class Partition implements PartitionView {
   }
 
   async #replaceActive(): Promise<void> {
-    const { file, segment, index, header } = this.#active
+    const { file, segment, index, header, headroom } = this.#active
     const { summary } = index
     // May fail, and does no harm either way; it frees space when the disk is full.
-    await file.truncate(summary.end).catch(() => {})
+    await headroom.cut(summary.end).catch(() => {})
     const isEmpty = summary.frames === 0
     const next = await begin(this.#options, {
       number: isEmpty ? segment.number : segment.number + 1,
@@ -368,18 +375,34 @@ function check(entries: readonly Entry[]): void {
 }
 
 async function reopen(
-  { disk, directory }: PartitionOptions,
+  options: PartitionOptions,
   active: NonNullable<Recovered['active']>,
 ): Promise<Active> {
+  const { disk, directory } = options
   const file = await disk.open(segmentPath(directory, active.segment.number), 'write')
-  return { ...active, file }
+  return { ...active, file, headroom: headroomOf(file, active.index, options) }
+}
+
+function headroomOf(
+  file: DiskFile,
+  { summary }: SegmentIndex,
+  { headroomBytes: bytes = 2 ** 20, segmentBytes: limit }: PartitionOptions,
+): Headroom {
+  return new Headroom(file, { end: summary.end, bytes, limit })
+}
+
+/** Nothing more is written to it. Room that cannot be cut off is passed over by whoever reads. */
+async function finish({ file, headroom, index }: Active): Promise<void> {
+  await headroom.cut(index.summary.end).catch(() => {})
+  await file.close().catch(() => {})
 }
 
 /** Makes a segment; it is durable, name and all, before anything is written into it. */
 async function begin(
-  { disk, directory, clock, random }: PartitionOptions,
+  options: PartitionOptions,
   place: Pick<SegmentHeader, 'number' | 'previousLength' | 'first'>,
 ): Promise<Active> {
+  const { disk, directory, clock, random } = options
   const { number, first } = place
   const path = segmentPath(directory, number)
   // An attempt that failed may have left one.
@@ -398,5 +421,5 @@ async function begin(
   const index = SegmentIndex.empty(first, segmentHeaderLength)
   const { summary, blocks } = index
   const segment = { number, mark, isSifted: false, summary, blocks }
-  return { file, segment, index, header }
+  return { file, segment, index, header, headroom: headroomOf(file, index, options) }
 }

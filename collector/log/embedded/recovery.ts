@@ -176,12 +176,27 @@ async function recoverTail(
   try {
     const { index, group } = await readTail(file, segment, seen)
     const { end } = index.summary
+    const cutBytes = (await writtenEnd(file, end, segment.size)) - end
     await settle(file, group, end, segment.size)
-    return { index, cutBytes: segment.size - end }
+    return { index, cutBytes }
   } finally {
     await file.close()
   }
 }
+
+/** Where what was written behind `from` ends. Zeros at the end are room that was made ahead. */
+async function writtenEnd(file: DiskFile, from: number, size: number): Promise<number> {
+  for (let to = size; to > from; ) {
+    const start = Math.max(from, to - pieceBytes)
+    const piece = await file.read(start, to - start)
+    const last = piece.findLastIndex((byte) => byte !== 0)
+    if (last >= 0) return start + last + 1
+    to = start
+  }
+  return from
+}
+
+const pieceBytes = 64 * 1024
 
 /**
  * Finds what counts in a segment that nothing follows. Everything before the group that was written last
