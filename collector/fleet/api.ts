@@ -11,7 +11,7 @@ import { json } from '../ingest/ingest.ts'
 import { bodies } from './bodies.ts'
 import type { Fleet } from './fleet.ts'
 import { FleetProblem } from './problem.ts'
-import { Refused } from './registry.ts'
+import { Refused } from './refused.ts'
 import type { Member, Rollout } from './state.ts'
 import { commonNameOf } from './who.ts'
 
