@@ -1,3 +1,4 @@
+import { setFlagsFromString } from 'node:v8'
 import type { Command } from 'commander'
 import { stopSignal } from '../shared/command.ts'
 import { UserError } from '../shared/failure.ts'
@@ -88,6 +89,9 @@ function masked(key: string, value: unknown): unknown {
 }
 
 async function run(file: string): Promise<void> {
+  // What Node makes to inflate a batch outlives it until all garbage is collected, which came to be three times a
+  // second. Collected once the heap is three times what lives, it takes a tenth less of the processor.
+  setFlagsFromString('--heap-growing-percent=200')
   // Not before it is wanted: `headgate log` is quick.
   const [{ loadCollectorConfig }, { Collector }, { makeLogger }] = await Promise.all([
     import('./config.ts'),
