@@ -244,6 +244,12 @@ export function readTimes(
   for (let i = 0; i < count; i++) {
     const series = seriesOf[i]!
     const state = states[series]!
+    // The most of them, where a device sends several metrics: nothing is read for it.
+    if (state === shared && i !== flipAt && !into) {
+      levels[series] = n
+      last = series
+      continue
+    }
     let shares = state === shared
     if (state === unknown) shares = last >= 0 && sourceOf[series] === sourceOf[last]
     last = series
