@@ -76,9 +76,36 @@ test('a segment that is closed has no room left in it, and is gone on with', asy
   const { log, append, appended } = await withRoom(disk)
   await append()
   await log.close()
-  assert.ok(zerosBehind(disk.bytesOf(segment)) < 8)
+  assert.ok(zerosBehind(disk.syncedOf(segment)) < 8)
   await using again = await openLog(disk, large)
   assert.deepEqual(await contentOf(again), appended)
+  // Where collectors are started often, not each start fills the disk with zeros.
+  await again.append(entryOf(new TestAgent({ name: 'gw-2' }).readings(3)))
+  assert.ok(zerosBehind(disk.bytesOf(segment)) < 8)
+})
+
+test('where room could not be made the next group goes into another segment', async () => {
+  const disk = new MemoryDisk()
+  let failures = 0
+  disk.before = (call, path) => {
+    const isRoom = () => disk.bytesOf(path).length - disk.syncedOf(path).length >= 2048
+    if (call !== 'sync' || path !== segment || !isRoom()) return
+    failures += 1
+    throw new Error('EIO')
+  }
+  await using log = await openLog(disk, large)
+  const agent = new TestAgent()
+  const appended: string[] = []
+  while (appended.length < 20) {
+    const batch = agent.readings(3)
+    assert.equal((await log.append(entryOf(batch))).code, 'accepted')
+    appended.push(`batch ${agent.next - 3}-${agent.next - 1}`)
+  }
+  assert.equal(failures, 1)
+  assert.equal((await disk.list('log/0')).filter((name) => name.endsWith('.segment')).length, 2)
+  assert.ok(zerosBehind(disk.syncedOf(segment)) < 8)
+  assert.deepEqual(await contentOf(log), appended)
+  assert.deepEqual((await verifyLog(disk)).problems, [])
 })
 
 test('a group that would reach into room that is being made waits for it', async () => {
@@ -119,7 +146,7 @@ test('room that a full disk has no space for is given back, and not asked for ag
   const disk = new MemoryDisk()
   const file = await disk.open('a', 'create')
   await file.write([new Uint8Array(100).fill(1)], 0)
-  const headroom = new Headroom(file, { end: 100, bytes: 100, limit: 1000 })
+  const headroom = new Headroom(file, { end: 0, bytes: 100, limit: 1000 })
   let writes = 0
   disk.before = (call) => {
     if (call !== 'write') return
@@ -151,15 +178,15 @@ test('room ends with the segment, and large groups get none', async () => {
   }
 })
 
-test('who sends what is no batch makes the disk write no more than was sent', async () => {
+test('who sends what is no batch makes no room be made', async () => {
   const disk = new MemoryDisk()
   const { log, append } = await withRoom(disk)
-  let written = 0
+  let rooms = 0
   let size = disk.bytesOf(segment).length
   disk.before = () => {
     const grown = disk.bytesOf(segment).length - size
     size += grown
-    written += Math.max(0, grown)
+    if (grown >= large.headroomBytes) rooms += 1
   }
   const bad = new TestAgent({ name: 'gw-bad' }).readings(3)
   for (let i = 0; i < 20; i++) {
@@ -167,8 +194,7 @@ test('who sends what is no batch makes the disk write no more than was sent', as
     if (i % 5 === 0) await append()
   }
   await log.close()
-  const sent = 25 * bad.body('identity').length
-  assert.ok(written < 2 * sent, `${written} bytes written, ${sent} sent`)
+  assert.equal(rooms, 0)
 })
 
 /** A file of which the writes can be held up. */

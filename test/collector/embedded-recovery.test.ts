@@ -13,6 +13,8 @@ import { ManualClock } from '../support/manual-clock.ts'
 import { MemoryDisk } from '../support/memory-disk.ts'
 import { reading } from '../support/readings.ts'
 
+/** Each sync of a segment is a group's, and its file ends with a frame. */
+const noRoom = { headroomBytes: 2 ** 20 }
 const segment = (number: number) => `log/0/${String(number).padStart(12, '0')}.segment`
 
 /** First and last sequence of each batch that is served, and what is said to be damaged. */
@@ -38,7 +40,7 @@ function framesIn(bytes: Uint8Array): number[] {
 
 test('a power cut at any byte of a group leaves what was acknowledged, and whole batches', async () => {
   const disk = new MemoryDisk()
-  const log = await openLog(disk)
+  const log = await openLog(disk, noRoom)
   const agent = new TestAgent()
   const acknowledged = [agent.readings(3), agent.readings(3)]
   await appendAll(log, acknowledged)
@@ -142,7 +144,7 @@ test('who follows the folder is not given what was taken back', async () => {
 
 test('who follows the folder sees what came in place of what was taken back, be it as long', async () => {
   const disk = new MemoryDisk()
-  const log = await openLog(disk, { headroomBytes: 2 ** 20 })
+  const log = await openLog(disk, noRoom)
   const agent = new TestAgent()
   await appendAll(log, [agent.readings(3)])
   const bytesNow = () => disk.bytesOf(segment(1)).slice()
@@ -179,7 +181,7 @@ test('who follows the folder sees what came in place of what was taken back, be 
 
 test('of a torn group nothing behind the first loss is served', async () => {
   const disk = new MemoryDisk()
-  const log = await openLog(disk)
+  const log = await openLog(disk, noRoom)
   const agent = new TestAgent()
   await appendAll(log, [agent.readings(3)])
   const group = [agent.readings(3), agent.readings(3), agent.readings(3)]

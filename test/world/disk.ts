@@ -65,6 +65,7 @@ export class SimulatedDisk {
   #names = new Map<string, Inode>()
   #syncedNames = new Map<string, Inode>()
   #unsyncedNames: NameChange[] = []
+  readonly #forgotten = new WeakSet<Change>()
 
   constructor(seeded: Seeded, coverage: Coverage) {
     this.#seeded = seeded
@@ -243,14 +244,18 @@ export class SimulatedDisk {
 
   /** @param only makes this one durable, and nothing that came before it */
   sync(inode: Inode, only?: Change): void {
+    // A descriptor is told what a sync of another has made the system forget.
+    if (only && this.#forgotten.has(only)) throw failure('EIO', 'sync')
     const isMeant = (change: Change) => only === undefined || change === only
     try {
       this.#failSync('sync')
     } catch (error) {
       // What could not be written is forgotten: a later sync knows nothing of it.
-      inode.unsynced = inode.unsynced.filter(
-        (change) => !isMeant(change) || this.#seeded.chance(0.5),
-      )
+      inode.unsynced = inode.unsynced.filter((change) => {
+        const stays = !isMeant(change) || this.#seeded.chance(0.5)
+        if (!stays) this.#forgotten.add(change)
+        return stays
+      })
       throw error
     }
     inode.sync(isMeant)

@@ -40,7 +40,10 @@ const syncedFlags = process.platform === 'linux' ? constants.O_RDWR | constants.
 class NodeFile implements DiskFile {
   readonly #handle: FileHandle
   readonly #path: string
-  /** The same file, opened so that what is written has been synced. */
+  /**
+   * The same file, opened so that what is written has been synced. Linux tells each descriptor once of a failed
+   * write-back: a sync of the other one takes no failure away from a group.
+   */
   #synced: FileHandle | undefined
 
   constructor(handle: FileHandle, path: string) {

@@ -156,10 +156,10 @@ async function extend(
   file: DiskFile,
   { mark, size }: FoundSegment,
 ): Promise<SegmentIndex> {
-  const more = { from: index.summary.end, to: size, mark, bodies: () => true }
+  const more = { from: index.summary.end, to: size, mark, bodies: () => true, untilBad: true }
   let last: { position: number; frame: Frame; body: Uint8Array | undefined } | undefined
   for await (const found of scanFrames(file, more)) {
-    if (found.kind === 'bad') break
+    if (found.kind === 'bad') continue
     if (last) index.add(last.position, last.frame)
     last = found
   }

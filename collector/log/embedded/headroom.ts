@@ -12,9 +12,9 @@ export class Headroom {
   readonly #file: DiskFile
   readonly #bytes: number
   readonly #limit: number
-  /** Up to here only groups are written, behind it only zeros. */
+  /** Up to here the file is made: while zeros are on their way they come behind it. */
   #to: number
-  /** The segment gets room once it reaches this far: no more zeros are written than groups. */
+  /** There is no room before the segment reaches this far: one that hardly grows is not filled with zeros. */
   #wantedFrom: number
   #making: Promise<void> | undefined
   #failed = false
@@ -30,9 +30,14 @@ export class Headroom {
   ) {
     this.#file = file
     this.#to = end
-    this.#wantedFrom = bytes
+    this.#wantedFrom = end + bytes
     this.#bytes = bytes
     this.#limit = limit
+  }
+
+  /** Whether making room failed: as after any failed write or sync, nobody knows what stands in the file from there on. */
+  get failed(): boolean {
+    return this.#failed
   }
 
   /** Resolves when all before `end` may be written: no zeros are on their way that would come to lie over it. */
@@ -67,8 +72,8 @@ export class Headroom {
       await this.#file.sync()
       this.#to = from + this.#bytes
     } catch {
-      // A full disk, perhaps. Room is a gain in speed and nothing else: the next group finds out what is wrong.
       this.#failed = true
+      // A full disk has use for the space.
       await this.#file.truncate(from).catch(() => {})
     }
   }

@@ -239,8 +239,9 @@ export class Partition implements PartitionView {
 
   async #write(entries: readonly Entry[]): Promise<Frame[]> {
     const bytes = entries.reduce((sum, { body }) => sum + body.length + maxHeadLength, 0)
-    const { summary } = this.#active.index
-    if (summary.frames > 0 && summary.end + bytes > this.#options.segmentBytes) await this.#roll()
+    const { index: before, headroom: room } = this.#active
+    const isFull = before.summary.end + bytes > this.#options.segmentBytes
+    if (before.summary.frames > 0 && (isFull || room.failed)) await this.#roll()
 
     const { file, index, header, headroom } = this.#active
     const { mark } = header
@@ -288,13 +289,13 @@ export class Partition implements PartitionView {
   async #roll(): Promise<void> {
     const sealed = this.#active
     const { summary } = sealed.index
+    await finish(sealed) // First, since a full disk may have no space for the next but in its room.
     this.#active = await begin(this.#options, {
       number: sealed.segment.number + 1,
       previousLength: summary.end,
       first: perStream((stream) => summary.streams[stream].next),
     })
     this.#kept.segments = [...this.#kept.segments, this.#active.segment]
-    await finish(sealed)
     this.#upkeep.afterSealing(sealed.segment, sealed.index)
   }
 
@@ -391,9 +392,14 @@ function headroomOf(
   return new Headroom(file, { end: summary.end, bytes, limit })
 }
 
-/** Nothing more is written to it. Room that cannot be cut off is passed over by whoever reads. */
+/** Nothing more is written to it. Room that cannot be cut off stays, and readers go by what the next segment says. */
 async function finish({ file, headroom, index }: Active): Promise<void> {
-  await headroom.cut(index.summary.end).catch(() => {})
+  try {
+    await headroom.cut(index.summary.end)
+    await file.sync()
+  } catch {
+    // What counts in it has been synced before.
+  }
   await file.close().catch(() => {})
 }
 

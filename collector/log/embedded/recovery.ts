@@ -234,10 +234,8 @@ async function wholeFrames(
   range: { from: number; to: number; mark: Mark | undefined },
 ): Promise<Whole[]> {
   const frames: Whole[] = []
-  for await (const found of scanFrames(file, { ...range, bodies: () => true })) {
-    if (found.kind === 'bad') break
-    frames.push(found)
-  }
+  for await (const found of scanFrames(file, { ...range, bodies: () => true, untilBad: true }))
+    if (found.kind === 'frame') frames.push(found)
   const [only] = frames
   return only && frames.length === 1 && !isBatch(only.frame, only.body!) ? [] : frames
 }

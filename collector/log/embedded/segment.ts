@@ -110,11 +110,13 @@ export interface ScanOptions {
   mark: Mark | undefined
   /** Whether to read and check a frame's body; without, a frame counts as whole when its head is. */
   bodies: (frame: Frame) => boolean
+  /** Ends where no frame can be read, without looking for another behind it. */
+  untilBad?: boolean
 }
 
 /** Walks the frames of a segment; behind damage it goes on at the next frame that is whole. */
 export async function* scanFrames(file: DiskFile, options: ScanOptions): AsyncGenerator<Scanned> {
-  const { to, mark, bodies } = options
+  const { to, mark, bodies, untilBad } = options
   const window = new Window(file, to)
   let position = options.from
   let badFrom = -1
@@ -123,6 +125,7 @@ export async function* scanFrames(file: DiskFile, options: ScanOptions): AsyncGe
     const frame = decodeHead(head, 0, mark)
     const end = frame ? position + frame.headLength + frame.bodyLength : 0
     if (!frame || end > to) {
+      if (untilBad) return
       if (badFrom < 0) badFrom = position
       position = await window.findFrame(position + 1, mark)
       continue
@@ -131,6 +134,7 @@ export async function* scanFrames(file: DiskFile, options: ScanOptions): AsyncGe
       ? await window.read(position + frame.headLength, frame.bodyLength)
       : undefined
     if (body && !isBodyIntact(frame, body)) {
+      if (untilBad) return
       if (badFrom < 0) badFrom = position
       position = end
       continue
