@@ -25,7 +25,7 @@ const renewEveryMs = 12 * 3_600_000
 /** Largest WebSocket frame: an envelope and a little more. */
 const maxFrameBytes = 512 * 1024
 /** Where MQTT over WebSocket is spoken on the collector's own port. */
-export const fleetPath = '/mqtt'
+const fleetPath = '/mqtt'
 
 /** @throws UserError when the fleet's folder cannot be used */
 export async function openFleetAccess(

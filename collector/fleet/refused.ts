@@ -1,5 +1,5 @@
 /** Why somebody is not let in, and how that is answered over HTTP. */
-export const refusals = {
+const refusals = {
   token: { status: 403, message: 'the token is unknown, or was used' },
   token_expired: { status: 403, message: 'the token has expired: ask for another invitation' },
   token_taken: { status: 403, message: 'another gateway has used this token' },

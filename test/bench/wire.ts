@@ -42,7 +42,7 @@ await bench(async ({ short, rounds, say }) => {
       : missing(`wire.nab.${size}`, 'ratio', 'the data set ../shared/data/nab is absent'),
   ])
   if (!short) for (const size of sizes) compare(plant(12_000), size, say)
-  // Rounds are short, and of either side of a ratio the quickest counts: with so many it is steady.
+  // Rounds are short, and of either side of a ratio the quickest counts.
   figures.push(...(await speed(plant(12_000), 25, short)))
   return figures
 })

@@ -8,7 +8,6 @@ import { entryOf, readAll, unreadableEntry } from '../contract/log-engine.ts'
 import { TestAgent } from '../support/batches.ts'
 import { openLog } from '../support/embedded-log.ts'
 import { MemoryDisk } from '../support/memory-disk.ts'
-import { until } from '../support/until.ts'
 
 const segment = 'log/0/000000000001.segment'
 /** No segment is sealed for its size. */
@@ -24,8 +23,8 @@ async function contentOf(log: Parameters<typeof readAll>[0]): Promise<string[]> 
   return items.map(({ type, first, last }) => `${type} ${first}-${last}`)
 }
 
-/** A log with room at the end of its segment, and what has been appended. */
-async function withRoom(disk: MemoryDisk) {
+/** A log, and what has been appended. */
+async function appendable(disk: MemoryDisk) {
   const log = await openLog(disk, large)
   const agent = new TestAgent()
   const appended: string[] = []
@@ -34,8 +33,14 @@ async function withRoom(disk: MemoryDisk) {
     assert.equal((await log.append(entryOf(batch))).code, 'accepted')
     appended.push(`batch ${agent.next - 3}-${agent.next - 1}`)
   }
-  while (zerosBehind(disk.bytesOf(segment)) < 1000) await append()
   return { log, append, appended }
+}
+
+/** The same, with room at the end of its segment. */
+async function withRoom(disk: MemoryDisk) {
+  const made = await appendable(disk)
+  while (zerosBehind(disk.bytesOf(segment)) < 1000) await made.append()
+  return made
 }
 
 test('what a power cut leaves of room is cut, and no news', async () => {
@@ -93,50 +98,34 @@ test('where room could not be made the next group goes into another segment', as
     failures += 1
     throw new Error('EIO')
   }
-  await using log = await openLog(disk, large)
-  const agent = new TestAgent()
-  const appended: string[] = []
-  while (appended.length < 20) {
-    const batch = agent.readings(3)
-    assert.equal((await log.append(entryOf(batch))).code, 'accepted')
-    appended.push(`batch ${agent.next - 3}-${agent.next - 1}`)
-  }
+  const { log, append, appended } = await appendable(disk)
+  while (appended.length < 20) await append()
   assert.equal(failures, 1)
   assert.equal((await disk.list('log/0')).filter((name) => name.endsWith('.segment')).length, 2)
   assert.ok(zerosBehind(disk.syncedOf(segment)) < 8)
   assert.deepEqual(await contentOf(log), appended)
   assert.deepEqual((await verifyLog(disk)).problems, [])
+  await log.close()
 })
 
 test('a group that would reach into room that is being made waits for it', async () => {
-  const { file, held, bytes } = await heldFile()
-  const headroom = new Headroom(file, { end: 0, bytes: 100, limit: 1000 })
-  await file.write([new Uint8Array(100).fill(1)], 0)
-  held.hold = true
-  headroom.written(100, 100)
-  await until(() => held.waiting.length > 0, 'room is being made')
-
+  const { headroom, file, release, bytes } = await makingRoom()
   let isFree = false
   const free = headroom.free(130).then(() => {
     isFree = true
   })
   await headroom.free(100) // Before the zeros there is nothing to wait for.
   assert.equal(isFree, false)
-  held.release()
+  release()
   await free
   await file.write([new Uint8Array(30).fill(2)], 100)
   assert.deepEqual(bytes().subarray(98, 132), Uint8Array.from([1, 1, ...Array(30).fill(2), 0, 0]))
 })
 
 test('a file that is cut while room is being made has none', async () => {
-  const { file, held, bytes } = await heldFile()
-  const headroom = new Headroom(file, { end: 0, bytes: 100, limit: 1000 })
-  await file.write([new Uint8Array(100).fill(1)], 0)
-  held.hold = true
-  headroom.written(100, 100)
-  await until(() => held.waiting.length > 0, 'room is being made')
+  const { headroom, release, bytes } = await makingRoom()
   const cut = headroom.cut(100)
-  held.release()
+  release()
   await cut
   await headroom.free(1000)
   assert.equal(bytes().length, 100)
@@ -197,23 +186,19 @@ test('who sends what is no batch makes no room be made', async () => {
   assert.equal(rooms, 0)
 })
 
-/** A file of which the writes can be held up. */
-async function heldFile() {
+/** Behind the 100 bytes of a file room is on its way, and gets no further before `release`. */
+async function makingRoom() {
   const disk = new MemoryDisk()
   const inner = await disk.open('a', 'create')
-  const held = {
-    hold: false,
-    waiting: [] as (() => void)[],
-    release() {
-      held.hold = false
-      for (const go of held.waiting.splice(0)) go()
-    },
-  }
+  await inner.write([new Uint8Array(100).fill(1)], 0)
+  const begun = Promise.withResolvers<void>()
+  const held = Promise.withResolvers<void>()
   const file: DiskFile = {
     size: () => inner.size(),
     read: (offset, length) => inner.read(offset, length),
     async write(chunks, offset) {
-      if (held.hold) await new Promise<void>((resolve) => held.waiting.push(resolve))
+      begun.resolve()
+      await held.promise
       await inner.write(chunks, offset)
     },
     writeSynced: (chunks, offset) => inner.writeSynced(chunks, offset),
@@ -221,5 +206,8 @@ async function heldFile() {
     truncate: (size) => inner.truncate(size),
     close: () => inner.close(),
   }
-  return { file, held, bytes: () => disk.bytesOf('a') }
+  const headroom = new Headroom(file, { end: 0, bytes: 100, limit: 1000 })
+  headroom.written(100, 100)
+  await begun.promise
+  return { headroom, file, release: () => held.resolve(), bytes: () => disk.bytesOf('a') }
 }

@@ -239,9 +239,9 @@ export class Partition implements PartitionView {
 
   async #write(entries: readonly Entry[]): Promise<Frame[]> {
     const bytes = entries.reduce((sum, { body }) => sum + body.length + maxHeadLength, 0)
-    const { index: before, headroom: room } = this.#active
-    const isFull = before.summary.end + bytes > this.#options.segmentBytes
-    if (before.summary.frames > 0 && (isFull || room.failed)) await this.#roll()
+    const { summary } = this.#active.index
+    const isFull = summary.end + bytes > this.#options.segmentBytes
+    if (summary.frames > 0 && (isFull || this.#active.headroom.failed)) await this.#roll()
 
     const { file, index, header, headroom } = this.#active
     const { mark } = header
@@ -253,13 +253,12 @@ export class Partition implements PartitionView {
       return head
     })
     const chunks = entries.flatMap(({ body }, i) => [heads[i]!, body])
-    const length = chunks.reduce((sum, chunk) => sum + chunk.length, 0)
-    await headroom.free(group + length)
+    await headroom.free(group + bytes)
     const written = file.writeSynced(chunks, group)
     const frames = heads.map((head) => decodeHead(head, 0)!)
     await this.#checkMeanwhile(entries, written, group)
     for (const frame of frames) index.add(index.summary.end, frame)
-    headroom.written(index.summary.end, length)
+    headroom.written(index.summary.end, index.summary.end - group)
     this.#bell.ring()
     return frames
   }
