@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { setImmediate } from 'node:timers/promises'
 import { pino } from 'pino'
 import { Headroom } from '../../collector/log/embedded/headroom.ts'
 import { verifyLog } from '../../collector/log/embedded/verify.ts'
@@ -30,8 +31,8 @@ async function appendable(disk: MemoryDisk) {
   const appended: string[] = []
   const append = async () => {
     const batch = agent.readings(3)
-    assert.equal((await log.append(entryOf(batch))).code, 'accepted')
     appended.push(`batch ${agent.next - 3}-${agent.next - 1}`)
+    assert.equal((await log.append(entryOf(batch))).code, 'accepted')
   }
   return { log, append, appended }
 }
@@ -89,23 +90,33 @@ test('a segment that is closed has no room left in it, and is gone on with', asy
   assert.ok(zerosBehind(disk.bytesOf(segment)) < 8)
 })
 
-test('where room could not be made the next group goes into another segment', async () => {
-  const disk = new MemoryDisk()
-  let failures = 0
-  disk.before = (call, path) => {
-    const isRoom = () => disk.bytesOf(path).length - disk.syncedOf(path).length >= 2048
-    if (call !== 'sync' || path !== segment || !isRoom()) return
-    failures += 1
-    throw new Error('EIO')
+test('where room could not be made the next group goes into another segment, one that waited for it too', async () => {
+  for (const atOnce of [1, 2]) {
+    const disk = new MemoryDisk()
+    const failedAt: number[] = []
+    const open = disk.open.bind(disk)
+    disk.open = async (path, mode) => {
+      const file = await open(path, mode)
+      if (path !== segment || mode !== 'create') return file
+      const write = file.write.bind(file)
+      file.write = async (chunks, offset) => {
+        await write(chunks, offset)
+        if (chunks[0]!.length !== large.headroomBytes) return
+        failedAt.push(offset)
+        await setImmediate() // By now a group that is there waits.
+        throw new Error('EIO')
+      }
+      return file
+    }
+    const { log, append, appended } = await appendable(disk)
+    while (appended.length < 20) await Promise.all(Array.from({ length: atOnce }, append))
+    assert.equal(failedAt.length, 1)
+    assert.equal((await disk.list('log/0')).filter((name) => name.endsWith('.segment')).length, 2)
+    assert.equal(disk.syncedOf(segment).length, failedAt[0])
+    assert.deepEqual(await contentOf(log), appended)
+    assert.deepEqual((await verifyLog(disk)).problems, [])
+    await log.close()
   }
-  const { log, append, appended } = await appendable(disk)
-  while (appended.length < 20) await append()
-  assert.equal(failures, 1)
-  assert.equal((await disk.list('log/0')).filter((name) => name.endsWith('.segment')).length, 2)
-  assert.ok(zerosBehind(disk.syncedOf(segment)) < 8)
-  assert.deepEqual(await contentOf(log), appended)
-  assert.deepEqual((await verifyLog(disk)).problems, [])
-  await log.close()
 })
 
 test('a group that would reach into room that is being made waits for it', async () => {

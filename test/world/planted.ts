@@ -82,7 +82,7 @@ export const plantedBugs: readonly PlantedBug[] = [
   {
     name: 'write where room is being made',
     file: 'collector/log/embedded/partition.ts',
-    from: 'await headroom.free(group + bytes)',
+    from: 'await this.#active.headroom.free(summary.end + bytes)',
     to: '',
   },
   {

@@ -241,6 +241,7 @@ export class Partition implements PartitionView {
     const bytes = entries.reduce((sum, { body }) => sum + body.length + maxHeadLength, 0)
     const { summary } = this.#active.index
     const isFull = summary.end + bytes > this.#options.segmentBytes
+    await this.#active.headroom.free(summary.end + bytes)
     if (summary.frames > 0 && (isFull || this.#active.headroom.failed)) await this.#roll()
 
     const { file, index, header, headroom } = this.#active
@@ -253,7 +254,6 @@ export class Partition implements PartitionView {
       return head
     })
     const chunks = entries.flatMap(({ body }, i) => [heads[i]!, body])
-    await headroom.free(group + bytes)
     const written = file.writeSynced(chunks, group)
     const frames = heads.map((head) => decodeHead(head, 0)!)
     await this.#checkMeanwhile(entries, written, group)
