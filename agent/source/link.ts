@@ -235,6 +235,7 @@ export class Link implements PacketSink {
       if (message.qos === 0) continue
       const { packetId } = message
       if (this.#held[packetId] === message) this.#held[packetId] = undefined
+      if (message.isAnswered) continue
       packets[at] = 0x40
       packets[at + 1] = 2
       packets[at + 2] = packetId >> 8

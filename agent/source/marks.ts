@@ -118,6 +118,13 @@ export class Marks {
       const { packetId, duplicate, qos } = message
       const steady = last.high === high && last.low === low
       const mark = qos === 1 ? { packetId, high, low, readings: 0, duplicate, steady } : undefined
+      const first = mark && this.#answered(mark)
+      if (first) {
+        // A second PUBACK could come to mean another message, to which the broker gives the id meanwhile.
+        message.isAnswered = true
+        sifted.repeats.push({ message, readings: first.readings })
+        continue
+      }
       if (mark) marks.push(mark)
       const seen =
         (mark && this.#repeated(mark, group)) ?? (message.retained && steady ? last : undefined)
@@ -217,6 +224,20 @@ export class Marks {
       this.#endedKeys.push(key)
       this.#ended = ordinal
     }
+  }
+
+  /**
+   * The mark of what was acknowledged on this very connection, of which this is a copy. Some brokers send again while
+   * the connection lasts; such a copy can only come before the broker is known to have read the PUBACK.
+   */
+  #answered({ packetId, high, low, duplicate }: Mark): Mark | undefined {
+    if (!duplicate) return undefined
+    const usedIn = this.#usedIn[packetId] ?? 0
+    if (usedIn <= this.#reused) return undefined
+    const record = this.#records.find((record) => record.ordinal === usedIn)
+    const first = record?.marks.findLast((mark) => mark.packetId === packetId)
+    const isSame = first && first.high === high && first.low === low
+    return isSame && !first.duplicate ? first : undefined
   }
 
   /** The earlier mark that this message repeats. */

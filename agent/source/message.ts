@@ -15,6 +15,8 @@ export interface Message {
   oversize?: { size: number; sha256: Uint8Array }
   /** Set where the topic is none that MQTT allows: why, for the quarantine. No rule may decode it. */
   fault?: string
+  /** Set on a copy of what was acknowledged on this connection: that acknowledgement answers for it, too. */
+  isAnswered?: true
 }
 
 /**

@@ -122,10 +122,61 @@ test('on the connection that it was acknowledged on, a packet id brings a new me
   const payload = Buffer.from('21.5')
   pass(marks, state, deliveries.group([{ packetId: 1, payload }]))
   assert.deepEqual(pass(marks, state, deliveries.group([{ packetId: 1, payload }])), [])
+  const copy = { packetId: 1, payload, duplicate: true }
+  assert.deepEqual(pass(marks, state, deliveries.group([copy], { proven: 2 })), [])
+})
+
+test('a copy that comes once its message is acknowledged is a repeat, and owed no PUBACK', async () => {
+  const state = new MemoryState()
+  const marks = await Marks.load(state)
+  const deliveries = new Deliveries(1)
+  pass(marks, state, deliveries.group(ids(1, 3)), 7)
+  const group = deliveries.group([...ids(2, 2, again), ...ids(4, 4)])
+  const { repeats } = marks.sift(group)
   assert.deepEqual(
-    pass(marks, state, deliveries.group([{ packetId: 1, payload, duplicate: true }])),
-    [],
+    repeats.map(({ message, readings }) => [message.packetId, readings]),
+    [[2, 7]],
   )
+  state.apply(marks.commitChanges(group, [1]))
+  assert.deepEqual(
+    group.messages.map(({ isAnswered }) => isAnswered),
+    [true, undefined],
+  )
+  // It says nothing against the broker's packet ids: what comes again after a crash is still known.
+  const after = await Marks.load(state)
+  assert.deepEqual(pass(after, state, new Deliveries(1).group(ids(1, 4, again))), [1, 2, 3, 4])
+})
+
+for (const [what, message, first] of [
+  ['other content', { payload: Buffer.from('other'), ...again }, {}],
+  ['no DUP', {}, {}],
+  ['a DUP that was there the first time', again, again],
+] as const)
+  test(`with ${what} it is no copy of what was acknowledged before`, async () => {
+    const state = new MemoryState()
+    const marks = await Marks.load(state)
+    const deliveries = new Deliveries(1)
+    pass(marks, state, deliveries.group(ids(1, 3, first)))
+    const group = deliveries.group(ids(2, 2, message))
+    assert.deepEqual(pass(marks, state, group), [])
+    assert.equal(group.messages[0]!.isAnswered, undefined)
+  })
+
+test('once the broker has read the PUBACK, or used the id or a later one again, nothing is a copy', async () => {
+  for (const [proven, between] of [
+    [1, []],
+    [0, ids(1, 1, { payload: Buffer.from('new') })],
+    [0, ids(2, 2, { payload: Buffer.from('new') })],
+  ] as const) {
+    const state = new MemoryState()
+    const marks = await Marks.load(state)
+    const deliveries = new Deliveries(1)
+    pass(marks, state, deliveries.group(ids(1, 1)))
+    pass(marks, state, deliveries.group(ids(2, 2)))
+    const last = deliveries.group([...between, ...ids(1, 1, again)], { proven })
+    assert.deepEqual(pass(marks, state, last), [])
+    assert.deepEqual(last.messages.filter(({ isAnswered }) => isAnswered).length, 0)
+  }
 })
 
 test('only the first use of a packet id on a connection can be a repeat', async () => {

@@ -120,6 +120,19 @@ test('a message sent again while it is in hand is taken and acknowledged once', 
   await life.source.close()
 })
 
+test('a copy that comes behind the acknowledgement is not acknowledged again', async () => {
+  const { life, connection } = await subscribed()
+  connection.publish({ id: 1 }, { id: 2 })
+  assert.deepEqual((await life.turn()).fresh, ['1', '2'])
+  connection.publish({ id: 1, dup: true }, { id: 3 })
+  assert.deepEqual(await life.turn(), { fresh: ['3'], repeats: ['1'] })
+  // By now the broker has given the id to another message.
+  connection.publish({ id: 1, payload: 'new' })
+  assert.deepEqual((await life.turn()).fresh, ['new'])
+  assert.deepEqual(connection.acknowledged, [1, 2, 3, 1])
+  await life.source.close()
+})
+
 test('a packet id used again for something else is another message', async () => {
   const { life, connection } = await subscribed()
   connection.publish(
