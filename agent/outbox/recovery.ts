@@ -4,7 +4,6 @@ import type { Random, Store, StoreChange } from '../../shared/ports.ts'
 import { type Lane, lanes } from '../../shared/reading.ts'
 import { decodeEntry, type Entry, encodeEntry, seal, unseal } from './entry.ts'
 import {
-  fromHex,
   fromStored,
   type Incarnation,
   type Position,
@@ -13,7 +12,6 @@ import {
   predecessorEnd,
   type StoredIncarnation,
   startPosition,
-  toHex,
   toStored,
 } from './incarnation.ts'
 import {
@@ -69,6 +67,10 @@ export async function recover(store: Store, random: Random, nowMs: number): Prom
     const content = unseal<StoredIncarnation>(key, value)
     if (ordinal !== undefined && content) incarnations.set(ordinal, fromStored(ordinal, content))
   }
+  // Where the record of the newest is damaged, the last write knows as much.
+  const latest =
+    stored?.latest && fromStored(stored.latest.ordinal, { boot: '00'.repeat(16), ...stored.latest })
+  const known = latest ? new Map([[latest.ordinal, latest], ...incarnations]) : incarnations
   const delivered = new Map<number, Record<Lane, Position>>()
   const numbered = new Map<number, Record<Lane, Position>>()
   for await (const { key, value } of store.read(positionRange)) {
@@ -111,7 +113,7 @@ export async function recover(store: Store, random: Random, nowMs: number): Prom
     }
     // What is missing at the end leaves no hole: others know how far an incarnation went.
     const declareEnd = (ordinal: number) => {
-      const end = knownEnd(ordinal, incarnations, stored?.latest)?.[lane]
+      const end = knownEnd(ordinal, known, stored?.latest)?.[lane]
       const missing = end && end.sequence - laneOf(numbered, ordinal)[lane].sequence
       if (missing && missing > 0) declareLost(ordinal, missing, end.chain, false)
     }
@@ -157,25 +159,26 @@ export async function recover(store: Store, random: Random, nowMs: number): Prom
       add(entry, place.ordinal)
     }
     settle()
-    const latest = stored?.latest ? [stored.latest.ordinal] : []
-    for (const ordinal of new Set([...incarnations.keys(), ...numbered.keys(), ...latest]))
+    // The one before the newest is always stored.
+    const before = latest?.predecessor ? [latest.predecessor.ordinal] : []
+    for (const ordinal of new Set([...known.keys(), ...numbered.keys(), ...before]))
       declareEnd(ordinal)
   }
 
   for (const ordinal of [...numbered.keys()].sort((a, b) => a - b))
     if (!incarnations.has(ordinal)) {
-      const known = nameOf(ordinal, incarnations, stored?.latest)
+      const name = nameOf(ordinal, known)
       const before = incarnations.get(ordinal - 1)
       // Where nothing knows the name, its entries go out under a new one.
       const named = {
         ordinal,
-        id: known ?? random.bytes(16),
+        id: name ?? random.bytes(16),
         boot: new Uint8Array(16),
-        predecessor: known && before && predecessorEnd(before, laneOf(numbered, before.ordinal)),
+        predecessor: name && before && predecessorEnd(before, laneOf(numbered, before.ordinal)),
       }
       incarnations.set(ordinal, named)
       repairs.push(putIncarnation(named))
-      damage.push(`incarnation ${ordinal} ${known ? 'was damaged' : 'has lost its name'}`)
+      damage.push(`incarnation ${ordinal} ${name ? 'was damaged' : 'has lost its name'}`)
     }
 
   const totals = settleTotals(stored, stock, damage, atLeast)
@@ -228,36 +231,44 @@ function knownEnd(
   return end && positionsOf(end)
 }
 
-/** The name that an incarnation had, as others remember it. */
+/** The name that an incarnation had, as it or the one behind it remembers. */
 function nameOf(
   ordinal: number,
   incarnations: ReadonlyMap<number, Incarnation>,
-  latest: StoredTotals['latest'],
 ): Uint8Array | undefined {
-  if (latest?.ordinal === ordinal) return fromHex(latest.id)
   const successor = [...incarnations.values()].find((one) => one.predecessor?.ordinal === ordinal)
-  return successor?.predecessor?.id
+  return incarnations.get(ordinal)?.id ?? successor?.predecessor?.id
 }
 
 /** The totals with what else only the last write knows. */
 export interface StoredTotals extends Totals {
   /** Readings in entries at the time of writing. */
   inEntries?: number | undefined
-  /** The incarnation that was numbered under last, and how far: damage at its end shows by this alone. */
-  latest?: { ordinal: number; id: string; ends: Record<Lane, StoredPosition> } | undefined
+  /**
+   * The incarnation that was numbered under last, how far, and where the one before it ended: damage at their ends may
+   * show by this alone.
+   */
+  latest?: StoredLatest | undefined
 }
+
+type StoredName = Omit<StoredIncarnation, 'boot'> & { ordinal: number }
+type StoredLatest = StoredName & { ends: Record<Lane, StoredPosition> }
+
+/** An incarnation is the same with each write. */
+const storedNames = new WeakMap<Incarnation, StoredName>()
 
 export function latestOf(
   incarnation: Incarnation | undefined,
   ends: Record<Lane, Position>,
-): StoredTotals['latest'] {
-  return (
-    incarnation && {
-      ordinal: incarnation.ordinal,
-      id: toHex(incarnation.id),
-      ends: perLane((lane) => toStoredPosition(ends[lane])),
-    }
-  )
+): StoredLatest | undefined {
+  if (!incarnation) return undefined
+  let name = storedNames.get(incarnation)
+  if (!name) {
+    const { boot: _, ...stored } = toStored(incarnation)
+    name = { ordinal: incarnation.ordinal, ...stored }
+    storedNames.set(incarnation, name)
+  }
+  return { ...name, ends: perLane((lane) => toStoredPosition(ends[lane])) }
 }
 
 interface StoredPosition {

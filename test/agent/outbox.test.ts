@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { passingFilter } from '../../agent/filter/filter.ts'
-import { decodeEntry, encodeEntry } from '../../agent/outbox/entry.ts'
+import { decodeEntry, encodeEntry, unseal } from '../../agent/outbox/entry.ts'
+import type { StoredIncarnation } from '../../agent/outbox/incarnation.ts'
 import {
   entryKey,
   entryRange,
@@ -310,20 +311,26 @@ test('an incarnation whose record is damaged keeps its name', async (t) => {
   assert.deepEqual((await after.cut('bulk', wholeLane))!.incarnation.id, id)
 })
 
-test('an incarnation of which nothing is left is declared under its name', async (t) => {
+test('incarnations of which nothing is left are declared under their names', async (t) => {
   const directory = await temporaryDirectory(t)
-  const before = await openOutbox(directory)
-  await before.commit(groupOf(readings(3)))
-  const { id } = (await before.cut('bulk', wholeLane))!.incarnation
-  await before.close()
+  for (const count of [2, 3]) {
+    await using before = await openOutbox(directory)
+    await before.commit(groupOf(readings(count)))
+  }
   const store = await openLevel(directory)
+  const records = await Array.fromAsync(store.read(incarnationRange))
+  const ids = records.map(({ key, value }) => unseal<StoredIncarnation>(key, value)!.id)
   for (const range of [incarnationRange, entryRange('bulk')])
     for await (const { key } of store.read(range))
       await store.write([{ key, value: undefined }], { sync: true })
   await store.close()
   await using after = await openOutbox(directory)
-  const cut = (await after.cut('bulk', wholeLane))!
-  assert.deepEqual([cut.incarnation.id, cut.first, cut.last], [id, 1, 3])
+  for (const [i, count] of [2, 3].entries()) {
+    const cut = (await after.cut('bulk', wholeLane))!
+    const name = Buffer.from(cut.incarnation.id).toString('hex')
+    assert.deepEqual([name, cut.first, cut.last], [ids[i], 1, count])
+    await after.release(cut)
+  }
 })
 
 test('after one failed write nothing more is accepted', async (t) => {

@@ -247,8 +247,8 @@ export const plantedBugs: readonly PlantedBug[] = [
   {
     name: 'forget the name of a damaged incarnation',
     file: 'agent/outbox/recovery.ts',
-    from: 'if (latest?.ordinal === ordinal) return fromHex(latest.id)',
-    to: '',
+    from: 'return incarnations.get(ordinal)?.id ?? successor?.predecessor?.id',
+    to: 'return successor?.predecessor?.id',
   },
   {
     name: 'buffered for ever, held by nobody',

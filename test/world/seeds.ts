@@ -21,4 +21,14 @@ export const foundSeeds: readonly FoundSeed[] = [
     only: [1, 3],
     finding: 'a collector that had lost something was not told of a lane that fell silent',
   },
+  {
+    seed: 3538,
+    only: [0, 1, 5],
+    finding: 'a group that waited for room was written behind it, where making it had failed',
+  },
+  {
+    seed: 52672,
+    only: [0, 2, 3],
+    finding: 'where two incarnations were damaged, what the older one had declared was forgotten',
+  },
 ]
