@@ -48,7 +48,7 @@ export interface Excuses {
   evicts: boolean
   /** What stood in a gateway's store, undelivered, when an older image of it was put back: places. */
   takenAway: Set<string>
-  /** What collectors hold to which the uplink no longer leads: it is delivered all the same. */
+  /** What collectors hold to which the uplink no longer leads, and the places of gaps there: it is delivered all the same. */
   elsewhere: Set<string>
   /**
    * What a collector held that went back to an older image. It is declared when its lane is next spoken of;
@@ -232,10 +232,19 @@ export class Oracle {
     for (const place of this.#numberedBy.get(gateway) ?? []) this.#closed.add(place)
   }
 
-  /** Adds what a collector's disk holds now to a set of contents. */
-  async remember(disk: Disk, clock: Clock, contents: Set<string>): Promise<void> {
-    for (const { items } of (await this.#read(disk, clock)).batches)
-      for (const item of items) for (const content of contentsOf(item)) contents.add(content)
+  /** Adds what a collector's disk holds now to a set: contents, and the places of what is declared missing. */
+  async remember(disk: Disk, clock: Clock, held: Set<string>): Promise<void> {
+    for (const { batch, items } of (await this.#read(disk, clock)).batches) {
+      let sequence = batch.first
+      for (const item of items) {
+        for (const content of contentsOf(item)) held.add(content)
+        const end = sequence + itemCount(item)
+        if (item.kind === 'gap')
+          for (let at = sequence; at < end; at++)
+            held.add(`${hex(batch.incarnation)}/${batch.lane}/${at}`)
+        sequence = end
+      }
+    }
   }
 
   /** At any moment. */
@@ -449,8 +458,8 @@ export class Oracle {
    * collector holds is taken for delivered, and the other twin was ahead.
    */
   #isLost(place: string): boolean {
-    const { takenAway, storeDamaged, severalLines } = this.#excuses
-    if (takenAway.has(place)) return true
+    const { takenAway, elsewhere, storeDamaged, severalLines } = this.#excuses
+    if (takenAway.has(place) || elsewhere.has(place)) return true
     // An older image has other gaps for what damage has taken since.
     if (storeDamaged && severalLines) return true
     // What was evicted and is numbered anew is a gap of other sequences than it stood for.

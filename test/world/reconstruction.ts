@@ -47,22 +47,27 @@ export class Reconstruction {
   #follow(items: readonly Item[]): void {
     const { metric, lostBelow: lostBelowOf } = this.#options
     let last: Kept | undefined
+    /** A repeat behind `last`: what was left out next may lean on it, or on `last`. */
+    let again: Kept | undefined
     let lostBelow = 0
     const seen = new Set<number>()
     for (const item of items) {
       // What was thinned is bounded by what its series says.
       if (item.kind === 'gap' && !item.kept) lostBelow = Math.max(lostBelow, lostBelowOf(item))
       for (const { series, timeMs, value } of readingsOf(item)) {
-        if (series.metric !== metric || typeof value !== 'number' || seen.has(timeMs)) continue
-        seen.add(timeMs)
+        if (series.metric !== metric || typeof value !== 'number') continue
         const point = { timeMs, value, between: series.between, epsilon: series.epsilon }
+        if (seen.has(timeMs)) {
+          again = point
+          continue
+        }
+        seen.add(timeMs)
         // What came before the first one is lost with it.
-        const before = last ?? { ...nothing, timeMs: ever }
-        // Where time goes back, a broker delivers out of order: what was left out until then lies ahead.
-        const goesBack = point.timeMs < before.timeMs
-        const to = goesBack ? { ...point, timeMs: forever } : point
-        if (last || lostBelow > 0) this.#stretches.push({ from: before, to, lostBelow })
+        if (last || lostBelow > 0)
+          this.#between(last ?? { ...nothing, timeMs: ever }, point, lostBelow)
+        if (again) this.#between(again, point, lostBelow)
         last = point
+        again = undefined
         lostBelow = 0
       }
     }
@@ -71,6 +76,13 @@ export class Reconstruction {
       this.#stretches.push({ from, to: { ...nothing, timeMs: forever }, lostBelow })
     }
     if (last) this.#last.push(last)
+    if (again) this.#last.push(again)
+  }
+
+  #between(from: Kept, point: Kept, lostBelow: number): void {
+    // Where time goes back, a broker delivers out of order: what was left out until then lies ahead.
+    const goesBack = point.timeMs < from.timeMs
+    this.#stretches.push({ from, to: goesBack ? { ...point, timeMs: forever } : point, lostBelow })
   }
 
   /** A reading that is not there is within the bound of what stands in for it, or lost in a declared gap. */
