@@ -208,6 +208,11 @@ export class Oracle {
     )
   }
 
+  /** Something of it has been numbered in more than one place. */
+  isNumberedAnew({ contents }: Accepted): boolean {
+    return contents.some((content) => (this.#places.get(content)?.length ?? 0) > 1)
+  }
+
   /** The places of what waits in a gateway's store. */
   undelivered(gateway: Gateway): Set<string> {
     const places = new Set<string>()

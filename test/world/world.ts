@@ -34,6 +34,8 @@ const mostAtOnce = 4 * 1024
 export interface GatewayImage {
   store: StoreImage
   undecided: readonly Accepted[]
+  /** What the broker would still deliver again; it may stand in the store all the same. */
+  inFlight: readonly Accepted[]
   /** Number of the first message that it knows nothing of. */
   since: number
 }
@@ -254,11 +256,13 @@ export class World {
     return {
       store: gateway.store.image(),
       undecided: this.oracle.undecided(),
+      inFlight: [...this.broker.inFlight()],
       since: first?.number ?? this.broker.record.length,
     }
   }
 
-  restoreGateway(gateway: Gateway, { store, undecided, since }: GatewayImage): void {
+  restoreGateway(gateway: Gateway, image: GatewayImage): void {
+    const { store, undecided, inFlight, since } = image
     this.coverage.hit('agent image restored')
     this.excuses.severalLines = true
     gateway.crash('power cut')
@@ -267,6 +271,8 @@ export class World {
     const before = this.oracle.undelivered(gateway)
     gateway.store.restore(store)
     for (const message of undecided) message.repeats += 1
+    // Where a write failed behind the image, what is in both was numbered anew meanwhile.
+    for (const message of inFlight) if (this.oracle.isNumberedAnew(message)) message.repeats += 1
     const after = this.oracle.undelivered(gateway)
     for (const content of before) if (!after.has(content)) this.excuses.takenAway.add(content)
     gateway.start()
