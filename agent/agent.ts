@@ -439,14 +439,14 @@ class Pipeline implements AsyncDisposable {
   /** The agent's path. */
   async #receive(signal: AbortSignal): Promise<void> {
     await this.#diskHasRoom(signal)
-    for (let source: Source | undefined = this.#source; source; ) {
+    for (let next: Source | undefined = this.#source; next; ) {
+      const source: Source = next
       for await (const group of source) {
         await this.#outbox.room(signal)
-        await this.#exclusive(() => this.#take(group))
-        source.acknowledge(group) // Last: until here the broker owns them.
+        await this.#exclusive(() => this.#take(group, () => source.acknowledge(group)))
       }
       await this.#turning?.promise
-      source = this.#source === source ? undefined : this.#source
+      next = this.#source === source ? undefined : this.#source
     }
     const state = this.#marks.checkpoint()
     if (state.length > 0)
@@ -498,7 +498,8 @@ class Pipeline implements AsyncDisposable {
     return { wallMs: clock.wallMs(), monotonicMs: clock.monotonicMs() }
   }
 
-  async #take(group: MessageGroup): Promise<void> {
+  /** @param durable called once what became of the group is on the disk: until then the broker owns it */
+  async #take(group: MessageGroup, durable: () => void): Promise<void> {
     const { fresh, repeats } = this.#marks.sift(group)
     const decoded = this.#decoder.decode(fresh, group.arrival)
     // Before the filter marks them.
@@ -520,6 +521,7 @@ class Pipeline implements AsyncDisposable {
         receivedQos0,
         deduplicated,
       },
+      durable,
     )
     for (const { topic, payload } of decoded.publish) this.#source.publish(topic, payload)
     for (const tap of this.#watchers.taps) tap({ messages: group.messages, ...decoded })
@@ -532,17 +534,13 @@ class Pipeline implements AsyncDisposable {
       receivedQos0: number
       deduplicated: number
     },
+    durable?: () => void,
   ): Promise<void> {
     const { rejects, raw = [], received, receivedQos0, deduplicated } = group
     for (const { type } of records) if (type === 'alert') this.#watchers.alerts += 1
-    return this.#outbox.commit({
-      admitted,
-      records,
-      rejects,
-      state: [...state, ...group.state],
-      raw,
-      counts: { received, receivedQos0, suppressed, absorbed, deduplicated, held },
-    })
+    const counts = { received, receivedQos0, suppressed, absorbed, deduplicated, held }
+    const all = [...state, ...group.state]
+    return this.#outbox.commit({ admitted, records, rejects, state: all, raw, counts }, durable)
   }
 
   tail(query: TailQuery): AsyncIterable<AdmittedReading> | undefined {

@@ -223,9 +223,10 @@ export class Outbox implements StateReader, AsyncDisposable {
   /**
    * Makes what became of a group durable, all or nothing.
    *
+   * @param durable called as soon as it is, before all that a commit brings with it
    * @throws OutboxFailure; the outbox is then of no more use
    */
-  async commit(group: CommitGroup): Promise<void> {
+  async commit(group: CommitGroup, durable?: () => void): Promise<void> {
     await this.#exclusive(async () => {
       const draft = this.#draft()
       const totals = copyTotals(this.#totals)
@@ -242,6 +243,7 @@ export class Outbox implements StateReader, AsyncDisposable {
       this.#totals = totals
       this.#keep(draft)
       if (tail) this.tail?.keep(tail)
+      durable?.()
       if (this.bytes > this.#config.maxBytes) await this.#evict()
     })
     for (const listener of this.#listeners) listener()

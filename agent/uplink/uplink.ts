@@ -126,6 +126,8 @@ export class Uplink {
   #flushing = false
   #finishing = false
   #wake: (() => void) | undefined
+  /** When it wakes by itself, monotonic clock, ms. */
+  #wakesMs = Number.POSITIVE_INFINITY
 
   constructor(options: UplinkOptions) {
     this.#options = options
@@ -158,7 +160,7 @@ export class Uplink {
    * @throws OutboxFailure when the outbox fails
    */
   async run(signal: AbortSignal): Promise<void> {
-    const stopListening = this.#options.outbox.onCommit(() => this.#wake?.())
+    const stopListening = this.#options.outbox.onCommit(() => this.#committed())
     const stop = () => this.#wake?.()
     signal.addEventListener('abort', stop)
     try {
@@ -447,13 +449,19 @@ export class Uplink {
     return Math.min(...lanes.map((lane) => this.#dueInMs(lane)))
   }
 
-  /** Until a commit, a flush, the signal, or `ms` have passed. */
+  /** A commit may have made a lane due before what was slept for. In the way of a retry it is of no use. */
+  #committed(): void {
+    if (!this.#wake || this.#status.state.phase !== 'idle') return
+    if (this.#options.clock.monotonicMs() + this.#nextDueMs() < this.#wakesMs) this.#wake()
+  }
+
+  /** Until a flush, the signal, what a commit makes due, or `ms` have passed. */
   #sleep(ms: number, signal: AbortSignal): Promise<void> {
     return new Promise((resolve) => {
       if (signal.aborted || this.#finishing) return resolve()
-      const cancel = Number.isFinite(ms)
-        ? this.#options.clock.timer(ms, () => this.#wake?.())
-        : () => {}
+      const { clock } = this.#options
+      this.#wakesMs = clock.monotonicMs() + ms
+      const cancel = Number.isFinite(ms) ? clock.timer(ms, () => this.#wake?.()) : () => {}
       this.#wake = () => {
         this.#wake = undefined
         cancel()

@@ -45,10 +45,9 @@ export const plantedBugs: readonly PlantedBug[] = [
   {
     name: 'acknowledge before the commit',
     file: 'agent/agent.ts',
-    from: `await this.#exclusive(() => this.#take(group))
-        source.acknowledge(group)`,
+    from: 'await this.#exclusive(() => this.#take(group, () => source.acknowledge(group)))',
     to: `source.acknowledge(group)
-        await this.#exclusive(() => this.#take(group))`,
+        await this.#exclusive(() => this.#take(group, () => {}))`,
   },
   {
     name: 'acknowledge before the sync',

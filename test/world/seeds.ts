@@ -27,6 +27,11 @@ export const foundSeeds: readonly FoundSeed[] = [
     finding: 'a group that waited for room was written behind it, where making it had failed',
   },
   {
+    seed: 101769,
+    only: [3, 4, 10],
+    finding: 'a copy behind the acknowledgement was acknowledged again, for another message',
+  },
+  {
     seed: 52672,
     only: [0, 2, 3],
     finding: 'where two incarnations were damaged, what the older one had declared was forgotten',
