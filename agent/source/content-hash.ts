@@ -1,5 +1,5 @@
 /**
- * 64 bits of a message's content, as two unsigned 32-bit halves written into an array. It tells messages
+ * 64 bits of a message's content, as two halves: signed, since such integers are kept without a box. It tells messages
  * apart, it does not stand against forgery: who can publish under a topic can also send what is hashed.
  */
 export class ContentHasher {
@@ -8,8 +8,8 @@ export class ContentHasher {
 
   /** Over a topic's UTF-16 code units. */
   topic(topic: string): void {
-    this.high = 0x9e3779b9
-    this.low = 0x85ebca6b
+    this.high = 0x9e3779b9 | 0
+    this.low = 0x85ebca6b | 0
     for (let i = 0; i < topic.length; i++) this.#mix(topic.charCodeAt(i))
     this.#finish(topic.length)
   }
@@ -45,8 +45,8 @@ export class ContentHasher {
   #finish(length: number): void {
     const high = finish(this.high ^ length)
     const low = finish(this.low ^ Math.imul(high, 0x27d4eb2f))
-    this.high = (high + low) >>> 0
-    this.low = low >>> 0
+    this.high = (high + low) | 0
+    this.low = low | 0
   }
 }
 

@@ -3,7 +3,7 @@ import { ContentHasher } from './content-hash.ts'
 
 /** A topic's last message: enough to know a retained copy of it again. */
 export interface LastMessage {
-  /** Hash of the topic; stands for it where topics are stored. */
+  /** Hash of the topic, signed; stands for it where topics are stored. */
   readonly topicHigh: number
   readonly topicLow: number
   /** Hash of topic and payload; both 0 while nothing is known. */
@@ -49,7 +49,7 @@ export class LastMessages {
     if (last.high === high && last.low === low) return
     last.high = high
     last.low = low
-    this.#changed.add(last.topicLow % parts)
+    this.#changed.add(partOf(last))
   }
 
   /** Drops those that were known first: a map keeps the order of insertion. */
@@ -63,12 +63,12 @@ export class LastMessages {
   load(part: Uint8Array): void {
     const view = new DataView(part.buffer, part.byteOffset, part.length)
     for (let at = 0; at + rowBytes <= part.length; at += rowBytes) {
-      const [topicHigh, topicLow] = [view.getUint32(at), view.getUint32(at + 4)]
+      const [topicHigh, topicLow] = [view.getInt32(at), view.getInt32(at + 4)]
       this.#known.set(keyOf(topicHigh, topicLow), {
         topicHigh,
         topicLow,
-        high: view.getUint32(at + 8),
-        low: view.getUint32(at + 12),
+        high: view.getInt32(at + 8),
+        low: view.getInt32(at + 12),
         readings: view.getUint32(at + 16),
       })
     }
@@ -79,7 +79,7 @@ export class LastMessages {
     if (this.#changed.size === 0) return []
     const rows = new Map<number, LastMessage[]>()
     for (const part of this.#changed) rows.set(part, [])
-    for (const last of this.#known.values()) rows.get(last.topicLow % parts)?.push(last)
+    for (const last of this.#known.values()) rows.get(partOf(last))?.push(last)
     this.#changed.clear()
     return [...rows].map(([part, lasts]) => ({ part, value: encode(lasts) }))
   }
@@ -90,15 +90,19 @@ function encode(lasts: readonly LastMessage[]): Uint8Array {
   const view = new DataView(value.buffer)
   for (const [index, last] of lasts.entries()) {
     const at = index * rowBytes
-    view.setUint32(at, last.topicHigh)
-    view.setUint32(at + 4, last.topicLow)
-    view.setUint32(at + 8, last.high)
-    view.setUint32(at + 12, last.low)
+    view.setInt32(at, last.topicHigh)
+    view.setInt32(at + 4, last.topicLow)
+    view.setInt32(at + 8, last.high)
+    view.setInt32(at + 12, last.low)
     view.setUint32(at + 16, Math.min(last.readings, 0xffffffff))
   }
   return value
 }
 
+function partOf({ topicLow }: LastMessage): number {
+  return (topicLow >>> 0) % parts
+}
+
 function keyOf(high: number, low: number): bigint {
-  return (BigInt(high) << 32n) | BigInt(low)
+  return (BigInt(high >>> 0) << 32n) | BigInt(low >>> 0)
 }

@@ -1,7 +1,7 @@
 /** That a message's readings are committed: it is known again by its packet id and content. */
 export interface Mark {
   packetId: number
-  /** Hash of topic and payload. */
+  /** Hash of topic and payload, signed. */
   high: number
   low: number
   /** Readings that it gave. */
@@ -40,8 +40,8 @@ export function encodeMarks(marks: readonly Mark[]): Uint8Array {
   view.setUint32(8, readings, true)
   let at = 12
   for (const { high, low } of marks) {
-    view.setUint32(at, high, true)
-    view.setUint32(at + 4, low, true)
+    view.setInt32(at, high, true)
+    view.setInt32(at + 4, low, true)
     at += 8
   }
   if (flags & hasReadings)
@@ -73,8 +73,8 @@ export function decodeMarks(bytes: Uint8Array): Mark[] | undefined {
     const traits = flags & hasTraits ? bytes[traitsAt + i]! : 0
     return {
       packetId: view.getUint16(idsAt + 2 * i, true),
-      high: view.getUint32(12 + 8 * i, true),
-      low: view.getUint32(16 + 8 * i, true),
+      high: view.getInt32(12 + 8 * i, true),
+      low: view.getInt32(16 + 8 * i, true),
       readings: view.getUint32(flags & hasReadings ? readingsAt + 4 * i : 8, true),
       duplicate: (traits & isDuplicate) !== 0,
       steady: (traits & isSteady) !== 0,

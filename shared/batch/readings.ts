@@ -108,6 +108,8 @@ interface Body {
 }
 
 const seriesScratch = new Scratch((length) => new Uint16Array(length))
+const startScratch = new Scratch((length) => new Uint32Array(length))
+const slotScratch = new Scratch((length) => new Uint32Array(length))
 const msScratch = new Scratch((length) => new Float64Array(length))
 const nanosScratch = new Scratch((length) => new Float64Array(length))
 const qualityScratch = new Scratch((length) => new Int32Array(length))
@@ -147,7 +149,8 @@ export function writeReadings(writer: CborWriter, readings: readonly AdmittedRea
   }
   const dictionary = dictionaryOf([...indexes.keys()])
   const starts = startsOf(seriesOf, indexes.size)
-  const slots = starts.slice()
+  const slots = slotScratch.take(starts.length)
+  slots.set(starts)
   const values: Value[] = new Array(count)
   for (let i = 0; i < count; i++) values[slots[seriesOf[i]!]!++] = readings[i]!.value
 
@@ -181,7 +184,7 @@ function isWithin(value: number, min: number, max: number): boolean {
 }
 
 function startsOf(seriesOf: Uint16Array, seriesCount: number): Uint32Array {
-  const counts = new Uint32Array(seriesCount + 1)
+  const counts = startScratch.take(seriesCount + 1).fill(0)
   for (let i = 0; i < seriesOf.length; i++) counts[seriesOf[i]! + 1]!++
   return addUp(counts)
 }
@@ -196,30 +199,33 @@ function addUp(counts: Uint32Array): Uint32Array {
 }
 
 function writeBody(writer: CborWriter, { integers, columns, dictionary, texts, others }: Body) {
-  const lists: Record<ListName, { length: number; write: () => void }> = {
-    sources: {
-      length: dictionary.sources.length,
-      write: () => writeSources(writer, dictionary.sources),
-    },
-    channels: {
-      length: dictionary.channels.length,
-      write: () => writeChannels(writer, dictionary.channels),
-    },
-    texts: { length: texts.length, write: () => writeTexts(writer, texts) },
-    others: { length: others.length, write: () => writeOthers(writer, others) },
+  const members: Record<Name, number | Uint8Array | readonly unknown[]> = {
+    ...integers,
+    ...columns,
+    sources: dictionary.sources,
+    channels: dictionary.channels,
+    texts,
+    others,
   }
-  const isThere = (name: Name) =>
-    isInteger(name)
-      ? integers[name] !== usual[name]
-      : (isColumn(name) ? columns[name] : lists[name]).length > 0
-  writer.map(names.filter(isThere).length)
-  names.forEach((name, key) => {
-    if (!isThere(name)) return
+  let size = 0
+  for (const name of names) if (isThere(name, members[name])) size++
+  writer.map(size)
+  for (let key = 0; key < names.length; key++) {
+    const name = names[key]!
+    const member = members[name]
+    if (!isThere(name, member)) continue
     writer.int(key)
-    if (isInteger(name)) writer.int(integers[name])
-    else if (isColumn(name)) writer.bytes(columns[name])
-    else lists[name].write()
-  })
+    if (typeof member === 'number') writer.int(member)
+    else if (member instanceof Uint8Array) writer.bytes(member)
+    else if (name === 'sources') writeSources(writer, dictionary.sources)
+    else if (name === 'channels') writeChannels(writer, dictionary.channels)
+    else if (name === 'texts') writeTexts(writer, texts)
+    else writeOthers(writer, others)
+  }
+}
+
+function isThere(name: Name, member: number | { length: number }): boolean {
+  return typeof member === 'number' ? member !== usual[name as IntegerName] : member.length > 0
 }
 
 function isInteger(name: Name): name is IntegerName {

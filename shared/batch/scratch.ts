@@ -1,8 +1,10 @@
+type TypedArray = Float64Array | Int32Array | Uint32Array | Uint16Array | Uint8Array
+
 /**
  * A typed array that is used again and again: what one item is made of is needed until the next one, and to
  * allocate it anew for each took longer than to fill it. Holds as much as the largest item so far.
  */
-export class Scratch<Column extends Float64Array | Int32Array | Uint16Array | Uint8Array> {
+export class Scratch<Column extends TypedArray> {
   readonly #make: (length: number) => Column
   #column: Column
 
