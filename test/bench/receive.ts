@@ -20,8 +20,8 @@ const slowDiskMs = 10
 const slowWindows = [20, 200]
 /** Windows that are measured. */
 const slowCommits = 150
-/** Windows that go before, at the disk's own speed: after a few hundred an agent is not warm yet. */
-const slowWarmUp = 2_000
+/** Windows that go before, at the disk's own speed: only after some thousands all of an agent's code is compiled. */
+const slowWarmUp = 8_000
 
 await bench(async ({ short, rounds, say }) => {
   const count = short ? 400_000 : 1_000_000
