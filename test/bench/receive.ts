@@ -16,8 +16,8 @@ interface Taken {
 
 const window = 20_000
 const slowDiskMs = 10
-/** As mosquitto has it by default, and ten times as much. */
-const slowWindows = [20, 200]
+/** As mosquitto has it by default, and ten times as much, where what a message costs shows beside the disk. */
+const slowWindows = [20, 200] as const
 /** Windows that are measured. */
 const slowCommits = 150
 /** Windows that go before, at the disk's own speed: only after some thousands all of an agent's code is compiled. */
@@ -49,14 +49,16 @@ await bench(async ({ short, rounds, say }) => {
     figure('receive.cpuPerMillion', costs(whole), 'CPU s/million', { atMost: 7 }),
     figure('receive.wholePerSecond', rates(whole), 'messages/s'),
   )
-  const slow: number[] = []
+  const slow: Record<(typeof slowWindows)[number], number[]> = { 20: [], 200: [] }
   for (let round = 0; round < rounds; round++) {
-    const shares = []
-    for (const slowWindow of slowWindows) shares.push(await slowSide(slowWindow))
-    say(`slow disk: ${shares.map((share) => share.toFixed(3)).join(', ')} of window / commit time`)
-    slow.push(Math.min(...shares))
+    for (const slowWindow of slowWindows) slow[slowWindow].push(await slowSide(slowWindow))
+    const shares = slowWindows.map((slowWindow) => slow[slowWindow].at(-1)!.toFixed(3))
+    say(`slow disk: ${shares.join(', ')} of window / commit time`)
   }
-  figures.push(figure('receive.slowDiskRatio', slow, 'ratio', { atLeast: 0.9 }))
+  figures.push(
+    figure('receive.slowDiskRatio', slow[20], 'ratio', { atLeast: 0.9 }),
+    figure('receive.slowDiskRatio.200', slow[200], 'ratio', { atLeast: 0.9 }),
+  )
   return figures
 })
 
