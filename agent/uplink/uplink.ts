@@ -452,7 +452,9 @@ export class Uplink {
   /** A commit may have made a lane due before what was slept for. In the way of a retry it is of no use. */
   #committed(): void {
     if (!this.#wake || this.#status.state.phase !== 'idle') return
-    if (this.#options.clock.monotonicMs() + this.#nextDueMs() < this.#wakesMs) this.#wake()
+    const dueMs = this.#options.clock.monotonicMs() + this.#nextDueMs()
+    // Sums of the same times differ in their last digits.
+    if (dueMs < this.#wakesMs - 1) this.#wake()
   }
 
   /** Until a flush, the signal, what a commit makes due, or `ms` have passed. */

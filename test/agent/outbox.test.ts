@@ -333,6 +333,14 @@ test('incarnations of which nothing is left are declared under their names', asy
   }
 })
 
+test('a group is told to be durable before anybody else hears of it', async (t) => {
+  await using outbox = await openOutbox(await temporaryDirectory(t))
+  const heard: string[] = []
+  outbox.onCommit(() => heard.push('committed'))
+  await outbox.commit(groupOf(readings(1)), () => heard.push(`durable: ${outbox.ledger.received}`))
+  assert.deepEqual(heard, ['durable: 1', 'committed'])
+})
+
 test('after one failed write nothing more is accepted', async (t) => {
   const directory = await temporaryDirectory(t)
   const real = await openLevel(directory)
@@ -347,7 +355,9 @@ test('after one failed write nothing more is accepted', async (t) => {
   await using outbox = await openOutbox(directory, { store })
   await outbox.commit(groupOf(readings(1)))
   failing = true
-  await assert.rejects(outbox.commit(groupOf(readings(1, 2))), OutboxFailure)
+  const durable = t.mock.fn()
+  await assert.rejects(outbox.commit(groupOf(readings(1, 2)), durable), OutboxFailure)
+  assert.equal(durable.mock.callCount(), 0)
   failing = false
   await assert.rejects(outbox.commit(groupOf(readings(1, 2))), OutboxFailure)
   assert.equal(outbox.ledger.received, 1)

@@ -73,6 +73,18 @@ test('a batch closes by age, not before', async (t) => {
   assert.deepEqual(values(collector), [1, 2, 3])
 })
 
+test('a commit that makes nothing due sooner does not wake the uplink', async (t) => {
+  const { outbox, collector, clock } = await rig(t)
+  await outbox.commit(groupOf(readings(3)))
+  await clock.advance(300.1)
+  const timers = t.mock.method(clock, 'timer')
+  await outbox.commit(groupOf(readings(3, 4)))
+  await clock.advance(300.1)
+  assert.equal(timers.mock.callCount(), 0)
+  await clock.advance(400)
+  await until(() => collector.requests === 1, 'sent by the age of the first')
+})
+
 test('a full batch goes at once, and small groups travel as one item', async (t) => {
   const { outbox, collector } = await rig(t, { maxReadings: 100 })
   for (let i = 0; i < 10; i++) await outbox.commit(groupOf(readings(10, 1 + i * 10)))
