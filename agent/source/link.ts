@@ -1,9 +1,9 @@
-import mqttPacket, { type Packet } from 'mqtt-packet'
 import type { Clock, Connection, ConnectionHandlers, Dialer, Random } from '../../shared/ports.ts'
 import type { SubscribingConfig } from './config.ts'
 import { explainConnack, explainDial, explainReason } from './explain.ts'
 import { protocolFailure, SourceFailure } from './failure.ts'
 import type { Message, MessageGroup, Session } from './message.ts'
+import mqttPacket, { type IConnackPacket, type Packet } from './mqtt-packet.ts'
 import { LargePublish, PublishReader } from './publish.ts'
 import { PacketScanner, type PacketSink, type PieceSink } from './scanner.ts'
 import { Subscriptions } from './subscriptions.ts'
@@ -386,7 +386,7 @@ export class Link implements PacketSink {
     }
   }
 
-  #connack(packet: mqttPacket.IConnackPacket): void {
+  #connack(packet: IConnackPacket): void {
     if (this.session) throw protocolFailure('a second CONNACK')
     const code = (this.#version5 ? packet.reasonCode : packet.returnCode) ?? 0
     const properties = packet.properties ?? {}

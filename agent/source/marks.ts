@@ -153,10 +153,11 @@ export class Marks {
     const sifting = this.#sifting
     if (sifting?.group !== group) throw new TypeError('commitChanges is of the group sifted last')
     this.#sifting = undefined
-    for (const [index, last] of sifting.freshLasts.entries()) {
+    const { freshLasts, freshMarks } = sifting
+    for (let index = 0; index < freshLasts.length; index++) {
       const count = readings[index] ?? 0
-      last.readings = count
-      const mark = sifting.freshMarks[index]
+      freshLasts[index]!.readings = count
+      const mark = freshMarks[index]
       if (mark) mark.readings = count
     }
     const changes = this.#deleteEnded()

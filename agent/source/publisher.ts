@@ -1,4 +1,4 @@
-import mqttPacket from 'mqtt-packet'
+import mqttPacket from './mqtt-packet.ts'
 
 /** What waits to be published, at most; more is turned away. */
 const maxWaiting = 1_000

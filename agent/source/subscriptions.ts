@@ -1,8 +1,8 @@
-import mqttPacket from 'mqtt-packet'
 import type { Clock, Random } from '../../shared/ports.ts'
 import { Backoff } from './backoff.ts'
 import { explainReason } from './explain.ts'
 import { protocolFailure } from './failure.ts'
+import mqttPacket from './mqtt-packet.ts'
 import { covers, levelsOf } from './topic-filter.ts'
 
 /** Filters in one SUBSCRIBE or UNSUBSCRIBE, at most, and their length, bytes. */
