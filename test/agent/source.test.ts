@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { createRequire } from 'node:module'
 import { test } from 'node:test'
 import type { SourceEvent } from '../../agent/source/source.ts'
 import { FakeBroker, publishPacket } from '../support/fake-broker.ts'
@@ -724,5 +725,12 @@ test('status tells the last message of each topic', async () => {
     { topic: 'sensors/a/t', lastMs: start + 5_000 },
     { topic: 'sensors/b/t', lastMs: start },
   ])
+  await life.source.close()
+})
+
+test('packets that are written leave nothing behind for each packet id', async () => {
+  const { life } = await subscribed()
+  const numbers = createRequire(import.meta.url)('mqtt-packet/numbers') as { cache: object }
+  assert.equal(Object.keys(numbers.cache).length, 0)
   await life.source.close()
 })
