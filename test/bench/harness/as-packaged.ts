@@ -7,7 +7,8 @@ export const asPackaged = {
   command: [
     process.execPath,
     '--max-semi-space-size=2',
-    '--optimize-for-size',
+    '--no-allocation-site-pretenuring',
+    '--heap-growing-percent=10',
     '--v8-pool-size=1',
     command,
   ],
