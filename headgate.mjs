@@ -6,9 +6,10 @@ import { createRequire } from 'node:module'
 
 const pinned = '24.21.0'
 
-// A gateway has little memory. These cost the agent no speed and save it 30 MB, and 80 more under full load: one heap
-// of the C library for all threads, which is asked for before a process starts, less room for new objects, and none of
-// them among the old ones, where V8 puts those of a busy agent because most live for as long as a commit takes.
+// A gateway has little memory. These save the agent 30 MB, and 80 more under full load: one heap of the C library for
+// all threads, which is asked for before a process starts, less room for new objects, and none of them among the old
+// ones, where V8 puts those of a busy agent because most live for as long as a commit takes. With groups of a thousand
+// messages, as brokers send them, that takes a twentieth less of the processor, with groups of ten thousand a tenth more.
 const frugal = {
   heaps: 'MALLOC_ARENA_MAX',
   flags: ['--max-semi-space-size=4', '--no-allocation-site-pretenuring'],
