@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { root } from '../../shared/package/paths.ts'
 import { packageProgram } from '../../shared/package/program.ts'
 import { slimSubstitutes } from '../../shared/package/substitutes.ts'
+import { v8Flags } from './v8-flags.ts'
 
 const folder = join(root, 'agent/package')
 const slim = join(root, 'shared/package/slim')
@@ -29,19 +30,8 @@ current Node.js.`,
     { module: 'classic-level/binding.js', by: join(folder, 'binding.cjs') },
   ],
   // The inspector's signal would open a debugger to whoever may send one. The system's authorities count
-  // beside the built-in ones, so that update-ca-certificates has its effect. The rest keeps the heap small: at 2,000
-  // readings/s 63 MB that stay, instead of 135 MB that grow. New objects have little room, and none of their own among
-  // the old ones (V8 would put those of a busy agent there, since most live for as long as a commit takes); the old
-  // ones are collected once there are a tenth more. (`--optimize-for-size` takes 5 MB less, and twice the processor
-  // at 70,000 readings/s.) One thread for it, instead of four, has one heap of the C library's, instead of four.
-  execArgv: [
-    '--disable-sigusr1',
-    '--use-system-ca',
-    '--max-semi-space-size=2',
-    '--no-allocation-site-pretenuring',
-    '--heap-growing-percent=10',
-    '--v8-pool-size=1',
-  ],
+  // beside the built-in ones, so that update-ca-certificates has its effect.
+  execArgv: ['--disable-sigusr1', '--use-system-ca', ...v8Flags],
   addons: ({ arch }) => ({
     'classic-level.node': join(
       prebuilds,
