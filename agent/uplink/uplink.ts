@@ -340,6 +340,8 @@ export class Uplink {
     const { agent, clock, link, config, outbox } = this.#options
     const nowMs = clock.monotonicMs()
     const withLedger = nowMs - this.#ledgerSentMs >= ledgerEveryMs
+    // Before the time of sending is read: nothing is settled that is yet to come.
+    const ledger = withLedger ? { ...outbox.ledger, ...this.#settled(cut) } : undefined
     const chunks = encodeBatch(
       {
         agent,
@@ -358,7 +360,7 @@ export class Uplink {
             : undefined,
         boot: cut.incarnation.boot,
         sentMs: clock.wallMs(),
-        ledger: withLedger ? { ...outbox.ledger, ...this.#settled(cut) } : undefined,
+        ledger,
       },
       items,
     )

@@ -106,6 +106,20 @@ test('what is lost on the way is sent again, and is in the log once', async (t) 
   assert.equal(imbalance(outbox.ledger), 0)
 })
 
+test('nothing is settled that comes after the batch that says so', async (t) => {
+  // A millisecond goes by whenever it is asked.
+  let ask = () => 0
+  const { collector, outbox, clock } = await rig(t, { maxReadings: 10 }, () => ask())
+  ask = () => {
+    clock.setWall(clock.wallMs() + 1)
+    return clock.wallMs()
+  }
+  await outbox.commit(groupOf(readings(10)))
+  await until(() => collector.batches.length === 1, 'a full batch')
+  const { ledger, sentMs } = collector.batches[0]!.header
+  assert.equal(ledger?.settledMs, sentMs)
+})
+
 test('a report says what is settled once its own batch is answered for', async (t) => {
   let decidedMs: number | undefined = Infinity
   const { outbox, collector, clock, drain } = await rig(t, { maxReadings: 10 }, () => decidedMs)
